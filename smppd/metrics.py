@@ -5,6 +5,7 @@ Counters are added to once per chunk or commit, through children bound when a se
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -12,6 +13,49 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 _FAST: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 30.0)
 _SLOW: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
+
+
+class _Number:
+    """What a child stands at to which one thread adds, without the library's lock."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def get(self) -> float:
+        return self.value
+
+    def get_exemplar(self) -> None:
+        return None
+
+
+class Tally(Counter):
+    """A counter that is added to for each message: on the reactor thread only, and by nothing less than nothing. The library's
+    way has three calls and a lock for each addition, at 500 messages a second a tenth of what the interpreter does for a
+    message."""
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._value: Any = _Number()
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Adds to it. There are no exemplars."""
+        self._value.value += amount
+
+
+class Spread(Histogram):
+    """A histogram that is observed for each message: likewise."""
+
+    def _metric_init(self) -> None:
+        super()._metric_init()
+        self._sum: Any = _Number()
+        self._buckets: list[Any] = [_Number() for _ in self._upper_bounds]
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Adds one value. There are no exemplars."""
+        self._sum.value += amount
+        self._buckets[bisect_left(self._upper_bounds, amount)].value += 1
 
 
 class Metrics:
@@ -23,11 +67,14 @@ class Metrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"smppd_{name}", text, labels, registry=registry)
 
+        def tally(name: str, text: str, *labels: str) -> Tally:
+            return Tally(f"smppd_{name}", text, labels, registry=registry)
+
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"smppd_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _FAST) -> Histogram:
-            return Histogram(f"smppd_{name}_seconds", text, labels, registry=registry, buckets=buckets)
+        def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = _FAST) -> Spread:
+            return Spread(f"smppd_{name}_seconds", text, labels, registry=registry, buckets=buckets)
 
         ProcessCollector(registry=registry)  # the usual series of a process: processor time, memory, files
         self.build = gauge("build_info", "1; its labels say what runs", "version", "compiled")
@@ -55,7 +102,7 @@ class Metrics:
         self.mended = counter(
             "pdus_mended", "Messages of a customer that were not to the letter and served, by fault", "account", "fault"
         )
-        self.accepted = counter("messages_accepted", "Messages acknowledged, or stored for it", "account")
+        self.accepted = tally("messages_accepted", "Messages acknowledged, or stored for it", "account")
         self.rate_limit = gauge(
             "messages_per_second_limit",
             "Messages a second that the account may submit, where there is a limit",
@@ -96,7 +143,7 @@ class Metrics:
         self.held_for_hours = gauge(
             "messages_held_for_hours", "Messages waiting for the hour at which they may leave", "account"
         )
-        self.submitted = counter("messages_submitted", "Messages accepted by an upstream", "upstream")
+        self.submitted = tally("messages_submitted", "Messages accepted by an upstream", "upstream")
         self.ended = counter(
             "messages_ended", "Messages that a final receipt ended, by what it said", "upstream", "state"
         )
@@ -134,7 +181,7 @@ class Metrics:
         self.upstream_window_limit = gauge(
             "upstream_window_limit", "How many the windows of its links hold together", "upstream"
         )
-        self.receipts = counter("receipts", "Receipts from an upstream, by what became of them", "upstream", "outcome")
+        self.receipts = tally("receipts", "Receipts from an upstream, by what became of them", "upstream", "outcome")
         self.receipt_words = counter(
             "receipt_own_words", "Receipts whose stat is a word that nobody knows, by its kind", "upstream", "kind"
         )
@@ -152,12 +199,12 @@ class Metrics:
         self.opt_out_review = gauge(
             "opt_out_review", "Messages of handsets that look like a refusal and wait for a person"
         )
-        self.delivered = counter("receipts_delivered", "deliver_sm acknowledged by a customer", "account")
+        self.delivered = tally("receipts_delivered", "deliver_sm acknowledged by a customer", "account")
         self.redelivered = counter("receipts_redelivered", "deliver_sm sent again to a customer", "account")
         self.mail_expired = counter("receipts_expired", "deliver_sm a customer never took", "account")
         self.mailbox = gauge("mailbox", "deliver_sm waiting for a customer", "account")
         self.commit = histogram("commit", "From handing a batch to the writer to its being durable")
-        self.commit_records = Histogram(
+        self.commit_records = Spread(
             "smppd_commit_records",
             "Records in a commit",
             registry=registry,

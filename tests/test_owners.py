@@ -17,7 +17,7 @@ from smppd.relay.state.model import Account, Lane, Mailbox, Message, UpstreamSta
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SPOOL = frozenset({"accepts", "marks", "put", "moves", "drop"})
+SPOOL = frozenset({"accepts", "marks", "put", "moves", "drop", "handed"})
 """Lists of ``store.api.Batch`` that hold entries of the spool and cold rows."""
 COUNTED = {
     Account: ("queued",),

@@ -94,7 +94,7 @@ def _smsc(stage: Stage) -> Child:
             "port": stage.smsc_port,
             "certificate": str(stage.certificates / "server.pem"),
             "key": str(stage.certificates / "server.key"),
-            "behaviour": BEHAVIOUR,
+            "behaviour": BEHAVIOUR | {"response_delay": 0.05},  # so that the node that dies waits for some answers
         },
     )
     child.expect("listening")
@@ -156,7 +156,13 @@ class _Run:
                     self._kill(news)
                 self._look_for_takeover()
                 if news["ev"] == "done":
-                    return news
+                    break
+        until = time.monotonic() + _PATIENCE
+        while self._killed is not None and self._taken is None and time.monotonic() < until:
+            time.sleep(0.2)
+            self._both()
+            self._look_for_takeover()
+        return news
 
     def _both(self) -> dict[str, float]:
         """The series of both nodes together; of a dead one as they were."""
@@ -211,7 +217,7 @@ class _Run:
         for line in (
             f"{customer['acknowledged']:,} acknowledged, {customer['receipts']:,} with their receipt, none lost: {states}",
             f"{customer['unanswered']:,} were not answered when their connection was cut; the customer submitted them again",
-            f"{smsc['accepted']:,} taken by the SMSC: {resent:,} without an answer at the dead node went again, flagged",
+            f"{smsc['accepted']:,} taken by the SMSC; {resent:,} whose fate at the dead node nobody knew went again, flagged",
             f"{customer['unknown_receipts']:,} receipts for what was stored and not answered,"
             f" {customer['duplicate_receipts']:,} receipts twice",
         ):

@@ -294,7 +294,7 @@ class Daemon:
     def _open_store(self, store: Installation, settings: Settings) -> None:
         self.store = store.store(
             notify=lambda function: self.reactor.callFromThread(self._from_store, function),
-            later=self.reactor.callLater,
+            later=self.reactor.later,
             soon=lambda function: self.reactor.soon(lambda: self._from_store(function)),
             reserve=settings.store.reserve,
             start=slow_start(self.notifier),

@@ -285,6 +285,8 @@ class Pipe(TwistedProtocol):
     def connectionMade(self) -> None:
         transport = self.transport
         self._socket = getattr(transport, "socket", None)
+        # An endpoint's wrapper would hand over each chunk.
+        transport.protocol = self
         self._came = self._clock.seconds()
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)

@@ -25,7 +25,7 @@ from smppd.relay.context import Context
 from smppd.relay.deliver.mailroom import Mailroom
 from smppd.relay.guard import SWEEP
 from smppd.relay.ledger.ledger import mail_row
-from smppd.relay.ledger.payload import write_message
+from smppd.relay.ledger.payload import read_parked, write_message
 from smppd.relay.receipts.erased import ErasedNumbers
 from smppd.relay.receipts.matching import INTERMEDIATE, RECEIPT
 from smppd.relay.receipts.parking import Parking
@@ -45,7 +45,7 @@ ROWS: Final = 100
 
 _SOME: Final = 1000  # things of a queue that are picked out in one step
 _ENDS: Final = (Phase.HELD, Phase.QUEUED, Phase.PINNED, Phase.RELEASING, Phase.READY)
-_NOBODYS: Final = (Kind.QUEUE, Kind.WAITING, Kind.MAIL, Kind.INHERITED)  # parked receipts every node has in memory
+_NOBODYS: Final = (Kind.QUEUE, Kind.WAITING, Kind.MAIL, Kind.PARKED, Kind.INHERITED)
 _BLANKS: Final = (Phase.SENT, Phase.UNKNOWN, Phase.SUBMITTED)
 
 
@@ -286,6 +286,8 @@ class Erasing(Turns):
         things: list[Living] = self._context.ledger.living()
         yield GO
         yield from self._each(things)
+        for upstream in list(self._context.upstreams.values()):
+            yield from self._each([one for one in upstream.parked.values() if one.shared])
         for account in list(self._context.accounts.values()):
             for lane in list(account.lanes.values()):
                 yield from self._of_queue(lane.hot)
@@ -455,22 +457,24 @@ class Erasing(Turns):
         return bare_receipt(sm, source, destination)
 
     def _parked(self, parked: Parked) -> None:
-        upstream = parked.upstream
-        sm = Sm(parked.frame)
-        wanted, region = self._wanted, upstream.region
+        if not self._means_parked(parked.id, parked.frame, parked.upstream.region):
+            return
+        self._found.parked += 1
+        if self._acts:
+            self._batch += 1
+            self._parking.remove(parked)
+        else:
+            self._seen.add(parked.id)
+
+    def _means_parked(self, identity: int, frame: bytes, region: str | None) -> bool:
+        sm = Sm(frame)
+        wanted = self._wanted
         if not isinstance(wanted, Person):
-            return  # it belongs to no record yet
-        if wanted.hides(sm.source_digits, sm.source_ton, region) or wanted.hides(
-            sm.destination_digits, sm.destination_ton, region
-        ):
-            if self._keeps(None, parked.id, parked.id, _forms(sm, (region,))):
-                return
-            self._found.parked += 1
-            if self._acts:
-                self._batch += 1
-                self._parking.remove(parked)
-            else:
-                self._seen.add(parked.id)
+            return False  # it belongs to no record yet
+        return (
+            wanted.hides(sm.source_digits, sm.source_ton, region)
+            or wanted.hides(sm.destination_digits, sm.destination_ton, region)
+        ) and not self._keeps(None, identity, identity, _forms(sm, (region,)))
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -528,6 +532,9 @@ class Erasing(Turns):
             self._seen.add(row.id)
             self._found.messages += kind in (Kind.QUEUE, Kind.INHERITED)
             self._found.waiting += kind == Kind.WAITING
+            self._found.parked += kind == Kind.PARKED
+            if kind == Kind.PARKED:
+                return meant  # it belongs to no record yet
             if kind == Kind.MAIL:
                 mail = restored_mail(self._context.account(row.owner), row.id, row.data)
                 self._count_mail(mail)
@@ -541,6 +548,8 @@ class Erasing(Turns):
             account = context.account(row.owner)
             mail = restored_mail(account, row.id, row.data)
             return self._means_mail(mail) and self._bare_differs(mail)
+        if kind == Kind.PARKED:
+            return self._means_parked(row.id, read_parked(row.data)[2], context.upstream(row.owner).region)
         if kind == Kind.WAITING:
             message = restored_waiting(context, row)
         else:
@@ -568,7 +577,12 @@ class Erasing(Turns):
             return
         for row in rows:
             try:
-                self._row(Kind(kind), row)
+                if kind == Kind.PARKED:
+                    self._found.parked += 1
+                    self._batch += 1
+                    self._context.ledger.drop_row(row.kind, row.owner, row.key, row.id)
+                else:
+                    self._row(Kind(kind), row)
             except Exception as error:  # noqa: BLE001  the item's edge
                 self._context.guard.caught(SWEEP, error, owner=row.owner, identity=row.id)
 

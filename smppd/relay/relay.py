@@ -399,6 +399,7 @@ class Relay:
         """A customer has bound."""
         customer.account.sessions.append(customer)
         if customer.session.can_receive:
+            self.mailroom.settle_place(customer.account)
             self.mailroom.customer_bound(customer.account, now)
             self.adopting.customer_bound(customer.account.name)
             self.context.flush()
@@ -548,6 +549,7 @@ class Relay:
         """Whether no other node lives. Where others do, receipts whose message is not here are put where all can find them.
         True until this is called."""
         self.receipts.parking.set_alone(alone)
+        self.reply_senders.alone = alone
 
     def set_elsewhere(self, receivers: Collection[str]) -> None:
         """The accounts that have a receive-capable session at another node. Mail of those that have none here is handed over to

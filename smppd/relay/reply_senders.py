@@ -35,13 +35,15 @@ Then = Callable[[bytes | None], None]
 
 
 class ReplySenders:
-    """See the module. ``secret``: keys the hashes; without one nothing is remembered. ``most``: of rows."""
+    """See the module. ``secret``: keys the hashes; without one nothing is remembered. ``most``: of rows. ``alone``: no other
+    node puts rows too."""
 
     def __init__(self, context: Context, secret: bytes | None, most: int = MOST) -> None:
         self._context = context
         self._secret = secret
         self._most = most
         self._enough = most - most // 50
+        self.alone = True
         # Rows of each account; each that is written counts, also in the place of another: counted anew before any goes.
         self._counts: dict[str, int] = {}
         self._recent: OrderedDict[tuple[bytes, int], tuple[bytes, int]] = OrderedDict()
@@ -89,8 +91,16 @@ class ReplySenders:
     # -- finding -------------------------------------------------------------------------------------------------------
 
     def restores(self, account: Account) -> bool:
-        """Whether a reply to this account may have to be restored by what is remembered."""
-        return bool(self._counts.get(account.name)) and self._secret is not None
+        """Whether a reply to this account may have to be restored by what is remembered. Rows of other nodes are not counted
+        here."""
+        if self._secret is None:
+            return False
+        if self._counts.get(account.name):
+            return True
+        if self.alone or account.pipeline is None:
+            return False
+        program = account.pipeline.program
+        return program is not None and any(line.restore for line in program.lines)
 
     def stands_for(self, account: Account, sm: Sm, region: str | None) -> bytes | None:
         """The address field of the one sender that the destination of a text from a handset always replaces; None for none or

@@ -58,6 +58,13 @@ class BackEnd(Protocol):
         """Whether it can be written to, as far as it can be seen without writing."""
 
 
+class Timer(Protocol):
+    """A function that will run after a time."""
+
+    def cancel(self) -> None:
+        """Calls it off."""
+
+
 class Committer:
     """See the module. ``batch``, ``takes`` and ``availability`` are what ``api.Store`` says of them; plain attributes, since
     they are asked for several times a message. ``commits``: how many batches were stored."""
@@ -66,12 +73,13 @@ class Committer:
         self,
         back_end: BackEnd,
         *,
-        later: Callable[[float, Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], Timer | None],
         soon: Callable[[Callable[[], None]], object],
         timed: Callable[[float, int], object] = lambda _seconds, _records: None,
         now: Callable[[], float] = monotonic,
     ) -> None:
-        """later(seconds, function): runs a function on the reactor thread after a time, soon(function) at the end of this turn.
+        """later(seconds, function): runs a function on the reactor thread after a time, and gives what calls that off, None
+        where nothing can. soon(function): runs it at the end of this turn.
         timed(seconds, records): told of each batch that was stored, just before the sink is. now: monotonic seconds."""
         self._back_end = back_end
         self._later = later
@@ -80,6 +88,7 @@ class Committer:
         self._now = now
         self._sink: Sink | None = None
         self._writing = self._scheduled = self._urgent = self._gathering = self._broken = False
+        self._timer: Timer | None = None
         self._kicked = -GATHER
         self._waited = -OFTEN  # when a commit that somebody waited for was begun,
         self._apart = OFTEN  # how long after the one before it,
@@ -144,7 +153,7 @@ class Committer:
         self.takes = state is Availability.OK
 
     def _gathered(self) -> None:
-        self._gathering = False
+        self._gathering, self._timer = False, None
         if self._nudged is None:
             return  # nothing has come since
         left = self._nudged + GATHER - self._now() if self._overtaken else 0.0
@@ -155,7 +164,7 @@ class Committer:
 
     def _gather(self, seconds: float) -> None:
         self._gathering, self._overtaken = True, False
-        self._later(seconds, self._gathered)
+        self._timer = self._later(seconds, self._gathered)
 
     def _schedule(self) -> None:
         if not self._writing and not self._scheduled:
@@ -181,6 +190,10 @@ class Committer:
             self._apart, self._waited = self._began - self._waited, self._began
         self._urgent = False
         self._nudged, self._overtaken = None, True
+        if self._timer is not None:
+            # At 500 messages a second nearly all are overtaken, and each that ran would wake the reactor for nothing.
+            self._timer.cancel()
+            self._gathering, self._timer = False, None
         batch, self.batch = self.batch, Batch()
         self._writing = True
         self._back_end.commit(batch, lambda end: self._ended(batch, end))

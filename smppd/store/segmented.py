@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from smppd.store.api import Availability, Batch, ColdRow, Kind, OptOut, Place, Sink, Tenant, Walked
 from smppd.store.chain_writer import ChainWriter
-from smppd.store.committer import Committer, End, Ending
+from smppd.store.committer import Committer, End, Ending, Timer
 from smppd.store.installation import LongStart
 from smppd.store.pending_keys import PendingKeys
 from smppd.store.seals import Seals, TakenUp
@@ -92,7 +92,7 @@ class SegmentedStore(Committer, ABC):
         self,
         *,
         notify: Callable[[Callable[[], None]], object],
-        later: Callable[[float, Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], Timer | None],
         soon: Callable[[Callable[[], None]], object],
         wall: Callable[[], float] = time,
         now: Callable[[], float] = monotonic,

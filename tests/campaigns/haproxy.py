@@ -32,6 +32,9 @@ EXAMPLE: Final = ROOT / "docs/examples/haproxy.cfg"
 CUSTOMER: Final = "127.0.0.7"
 """Where the customer of this check connects from."""
 SESSIONS: Final = 8
+TRANSMITTER: Final = 0x02
+TRANSCEIVER: Final = 0x09
+_PATIENCE: Final = 20.0
 
 
 class Customer(Probe):
@@ -47,7 +50,9 @@ class Customer(Probe):
 def configured(port: int, nodes: Nodes, proxied: dict[int, int]) -> str:
     """The example with the addresses of this check."""
     text = EXAMPLE.read_text("utf-8").replace("bind 192.0.2.10:2775", f"bind 127.0.0.1:{port}")
-    text = text.replace("check port 9180 ", "check ")
+    text = text.replace("check port 9180 ", "check ").replace(
+        "maxconn 20000", "maxconn 200"
+    )  # so many files may be open
     for number, node in enumerate(nodes.nodes, 1):
         line = f"server node{number} 127.0.0.1:{proxied[number]} port {node.http_port}"
         text = text.replace(f"server node{number} 192.0.2.1{number}:2775", line)
@@ -55,13 +60,13 @@ def configured(port: int, nodes: Nodes, proxied: dict[int, int]) -> str:
     return text
 
 
-def bind(port: int, ca: Path, stack: ExitStack, seconds: float = 20.0) -> Customer:
+def bind(port: int, ca: Path, stack: ExitStack, command: int = TRANSMITTER) -> Customer:
     """A bound session through HAProxy; tried again, as customers do."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + _PATIENCE
     while True:
         with suppress(OSError):
             customer = Customer(port, ca)
-            if customer.bind("acme", PASSWORD) == 0:
+            if customer.bind("acme", PASSWORD, command) == 0:
                 return stack.enter_context(customer)
             customer.socket.close()
         assert time.monotonic() < until, "no bind went through"
@@ -130,12 +135,15 @@ def check(haproxy: str) -> None:
             process = subprocess.Popen([haproxy, "-db", "-f", str(file)], stdout=out, stderr=out)
         stack.callback(process.wait)
         stack.callback(process.terminate)
+        stack.push(lambda kind, *_error: print(log.read_text()[-3000:], file=sys.stderr) if kind else None)
         ca = certs / "ca.pem"
         with ExitStack() as sessions:
-            bound = [bind(port, ca, sessions) for _ in range(SESSIONS)]
+            takes = bind(port, ca, sessions, TRANSCEIVER)
+            for _ in range(SESSIONS - 1):
+                bind(port, ca, sessions)
             assert where(nodes) == {1: SESSIONS // 2, 2: SESSIONS // 2}, where(nodes)
             print(f"{SESSIONS} sessions through HAProxy, half at each node, all seen from {CUSTOMER}")
-            receipts(bound[0], 20)
+            receipts(takes, 20)
             print("20 messages and their receipts through it")
         wait_for("sessions end", lambda: not any(where(nodes).values()))
 
@@ -159,7 +167,7 @@ def check(haproxy: str) -> None:
             print("node 1 started again: new sessions go to it")
             two.kill()
             began = time.monotonic()
-            again = bind(port, ca, sessions)
+            again = bind(port, ca, sessions, TRANSCEIVER)
             receipts(again, 20)
             print(
                 f"node 2 killed: bound again, 20 messages with their receipts, after {time.monotonic() - began:.1f} s"

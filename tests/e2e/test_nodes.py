@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,6 @@ def test_one_account_at_two_nodes_and_the_drain_of_one(make: Make) -> None:
         receiver = bound(two, RECEIVER)
         wait_for("the other node counts the bind", lambda: len(one.said("show", "sessions")["elsewhere"]) == 2)
         assert one.said("show", "accounts")["accounts"][0]["elsewhere"] == 1
-        assert one.said("show", "upstreams")["upstreams"][0]["elsewhere"] == 1
         # The carrier gives its receipts to the links of both; the account takes them at one.
         ids = submits(one, *(f"first {number}" for number in range(10)))
         assert takes(receiver, 10) == set(ids)
@@ -80,7 +78,6 @@ def test_one_account_at_two_nodes_and_the_drain_of_one(make: Make) -> None:
         shown = {each["node"]: each for each in two.said("show", "nodes")["nodes"]}
         assert {number: each["life"] for number, each in shown.items()} == {1: "live", 2: "live"}
         assert (shown[1]["housekeeper"], shown[2]["housekeeper"], shown[2]["here"]) == (True, False, True)
-        assert [each["node"] for each in two.said("status")["nodes"]] == [1, 2]
         assert two.command("show", "nodes").stdout.count(" live ") == 2
         # Nobody takes these receipts at node 1; told to stop, it hands them over.
         ids = submits(one, *(f"second {number}" for number in range(10)))
@@ -128,7 +125,7 @@ def test_a_node_that_sleeps_past_its_lease_commits_nothing_more_and_ends(make: M
     ):
         one, two = nodes[1], nodes[2]
         with bound(two, RECEIVER) as receiver:
-            ids = submits(one, *(f"asleep {number}" for number in range(30)))
+            ids = submits(one, *(f"asleep {number:02}" for number in range(30)))
             one.freeze()  # with most of them sent and not answered
             try:
                 wait_for("node 1 is taken over", lambda: two.life_of(1) == "taken over", DEATH)
@@ -140,10 +137,14 @@ def test_a_node_that_sleeps_past_its_lease_commits_nothing_more_and_ends(make: M
             while len(got) < len(ids):
                 got |= takes(receiver, 1)
             assert got == set(ids)
-        flagged_or_once(two, carrier)
-        assert two.said("log", "verify")["ok"]
-        one.start()
-        nodes.see_each_other()
+        # What went twice is on record as a possible duplicate.
+        texts = [one[-len("asleep 00") :] for one in carrier.submits()]
+        twice = [number for number in range(30) if texts.count(f"asleep {number:02}".encode()) > 1]
+        assert twice and len(twice) <= two.metric("smppd_messages_resent_total")
+        for number in twice[:3]:
+            why = ("--reason", "support", "--note", "ticket 17")
+            events = two.said("log", "show", ids[number], *why)["events"]
+            assert any(event["possible_duplicate"] for event in events), events
 
 
 def customer(nodes: Nodes, **values: Any) -> Child:
@@ -161,16 +162,3 @@ def customer(nodes: Nodes, **values: Any) -> Child:
     )
     made.expect("bound")
     return made
-
-
-def flagged_or_once(node: Node, carrier: Smsc) -> None:
-    """What the carrier was sent more than once is on record as a possible duplicate."""
-    bodies = Counter(one[16:] for one in carrier.submits())
-    twice = sum(times > 1 for times in bodies.values())
-    why = ("--reason", "support", "--note", "ticket 17")
-    found = node.said("log", "search", "+447700900123", *why)["records"]
-    flagged = 0
-    for one in found:
-        events = node.said("log", "show", one["id"], *why)["events"]
-        flagged += any(event["possible_duplicate"] for event in events)
-    assert twice <= flagged, (twice, flagged)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -135,3 +136,67 @@ def test_an_event_of_what_an_earlier_event_closed_is_passed_over(loop: Loop) -> 
     for end in ends:
         end.mine.close()
         end.other.close()
+
+
+def test_what_is_set_for_later_runs_once_at_its_time_and_not_when_it_was_called_off(loop: Loop) -> None:
+    did: list[str] = []
+    reactor = loop.reactor
+    reactor.later(0.001, lambda: did.append("a"))
+    off = reactor.later(0.001, lambda: did.append("b"))
+    assert 0 < reactor.timeout() <= 0.001
+    off.cancel()
+    loop.until(lambda: did)
+    off.cancel()  # it has no effect any more
+    reactor.iterate(0.005)
+    assert did == ["a"] and reactor.timeout() is None
+
+
+def test_the_reactor_waits_no_longer_than_for_the_next_of_both_kinds(loop: Loop) -> None:
+    reactor = loop.reactor
+    call = reactor.callLater(50, lambda: None)
+    alarm = reactor.later(90, lambda: None)
+    assert 49 < reactor.timeout() <= 50
+    call.cancel()
+    reactor.later(20, lambda: None)
+    assert 19 < reactor.timeout() <= 20
+    alarm.cancel()
+
+
+def test_one_alarm_may_call_another_off_and_an_error_ends_no_other(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    did: list[int] = []
+
+    def fails() -> None:
+        raise ValueError
+
+    loop.reactor.later(0, fails)
+    loop.reactor.later(0, lambda: did.append(1))
+    with caplog.at_level(logging.ERROR, "smppd.reactor"):
+        loop.until(lambda: did)
+    assert did == [1] and "error at the end of a turn" in caplog.text
+
+
+def test_another_thread_wakes_the_reactor_and_its_calls_are_done_in_order(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    did: list[int] = []
+    reactor = loop.reactor
+
+    def fails() -> None:
+        raise ValueError
+
+    def ask() -> None:
+        time.sleep(0.02)
+        reactor.callFromThread(did.append, 1)
+        reactor.callFromThread(fails)
+        reactor.callFromThread(lambda: reactor.callFromThread(did.append, 3))
+        reactor.callFromThread(did.append, 2)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    reactor.iterate(30)  # it is woken: nobody waits that long
+    thread.join()
+    with caplog.at_level(logging.ERROR, "smppd.reactor"):
+        loop.until(lambda: len(did) == 3)
+    assert did == [1, 2, 3] and "error in what another thread asked for" in caplog.text

@@ -7,6 +7,7 @@ import pytest
 
 from smppd.message import State
 from smppd.protocol.receipt import MessageState
+from smppd.relay.erasing import Found
 from smppd.relay.state.phase import Phase
 from smppd.store.api import Kind
 from tests.relay.accept.test_desk import part
@@ -313,6 +314,48 @@ def test_mail_on_disk_is_given_up_too() -> None:
     assert not cluster.nobodys and not one.store.cold
 
 
+def test_who_comes_back_while_rows_are_given_up_gets_each_once() -> None:
+    cluster = Cluster()
+    one, other = cluster.worlds
+    one.store.most_given = 3
+    acme, link = one.customer(), one.carrier()
+    one.relay.mailroom.octets = 5000
+    acme.submits(*[b"%03d" % n for n in range(50)])
+    one.commits()
+    names = acme.ids()
+    link.answers(*[b"%03d" % n for n in range(50)])
+    one.commits()
+    acme.leaves()
+    link.reports(*[b"%03d" % n for n in range(40)])
+    one.commits()
+    there = other.customer()
+    cluster.knows()
+    one.commits_once()
+    assert one.store.cold and cluster.nobodys, "some are given up"
+    back = one.customer()
+    link.reports(*[b"%03d" % n for n in range(40, 50)])
+    got: list[bytes] = []
+    for _ in range(20):
+        cluster.passes(1)
+        got += [name for customer in (back, there) for name, _ in customer.receipts()]
+    assert sorted(got) == names
+    cluster.check()
+    assert not cluster.nobodys and not one.store.cold and not other.store.cold
+
+
+def test_a_reply_is_restored_at_another_node() -> None:
+    rule = {"name": "r", "do": {"replace_sender": {"address": "447700900555", "restore": True}}}
+    policies = {"p": {"rules": [rule, {"name": "s", "do": {"tag": "x"}}]}}
+    rules = {"policies": policies, "acme": {"policies": ["p"], "numbers": ["447700900555"]}}
+    cluster = Cluster(settings(**rules))
+    for world in cluster.worlds:
+        replies = world.relay.reply_senders
+        assert replies.restores(world.account())
+    cluster.down.add(1)
+    cluster.knows()
+    assert not cluster.worlds[0].relay.reply_senders.restores(cluster.worlds[0].account()), "alone it has none"
+
+
 def test_mail_in_flight_is_handed_over_when_its_session_ends() -> None:
     cluster = Cluster()
     one, other = cluster.worlds
@@ -478,11 +521,42 @@ def test_it_finds_an_unknown_message_by_its_addresses() -> None:
     one.commits()
     assert len(one.upstream().unknown) == 1
     there.reports(b"id-1")
-    cluster.commits()
+    cluster.passes(14)
+    assert acme.receipts() == [], "another node may know its id"
+    cluster.passes(2)
     assert acme.receipts() == [(name, "DELIVRD")]
     cluster.passes(31)
     cluster.check()
     assert not cluster.nobodys
+
+
+@pytest.mark.parametrize("unknown", ["before", "after", "at once"])
+def test_an_unknown_message_gets_no_receipt_whose_id_another_node_knows(unknown: str) -> None:
+    """Two messages with the same addresses, one at each node; the receipt of one comes where the other has no answer."""
+    cluster = Cluster()
+    one, other = cluster.worlds
+    names, links = [], []
+    for world in cluster.worlds:
+        acme, link = world.customer(), world.carrier()
+        acme.submits(b"x")
+        world.commits()
+        names += acme.ids()
+        links.append(link)
+    links[0].answers(b"id-1")
+    one.commits()
+    there = other.carrier()
+    if unknown == "before":
+        links[1].cut()
+        cluster.commits()
+    there.reports(b"id-1")
+    if unknown == "after":
+        other.commits()
+    if unknown != "before":
+        links[1].cut()
+    other.commits()
+    cluster.passes(17)
+    assert one.customers[0].receipts() == [(names[0], "DELIVRD")]
+    assert len(other.upstream().unknown) == 1 and other.customers[0].receipts() == []
 
 
 def test_one_that_is_not_final_is_passed_on_and_so_is_the_last_one() -> None:
@@ -591,6 +665,61 @@ def test_memory_has_so_many_receipts_of_others_and_no_more() -> None:
     cluster.commits()
     assert len(one.upstream().parked) == len(other.upstream().parked) == 10
     assert cluster.free(Kind.PARKED) == 40, "kept for as long as they are"
+    cluster.check()
+
+
+def test_of_two_nodes_with_a_message_for_it_one_gets_it() -> None:
+    cluster = Cluster(settings(acme={"on_unknown": "hold"}), nodes=3)
+    one, two, three = cluster.worlds
+    cluster.deaf = True
+    for world in (one, two):
+        acme, link = world.customer(), world.carrier()
+        acme.submits(b"x")
+        world.commits()
+        acme.ids()
+        link.cut()
+        world.commits()
+    there = three.carrier()
+    there.reports(b"id-1")
+    cluster.commits()
+    (identity,) = [key[3] for key in cluster.nobodys]
+    cluster.passes(16)
+    for world in (one, two):
+        world.relay.rows_unheld(Kind.PARKED, "a", [identity])
+    for _ in range(2):  # both look, then both claim
+        for world in (one, two):
+            world.store.answer_one()
+    cluster.commits()
+    got = [customer.receipts() for world in (one, two) for customer in world.customers]
+    assert sorted(map(len, got)) == [0, 1], "each alone would have thought that it is its own"
+    assert not one.upstream().parked and not two.upstream().parked
+    cluster.passes(65)
+    left = [customer.receipts() for world in (one, two) for customer in world.customers]
+    assert [[stat for _, stat in some] for some in left] == [[], ["UNKNOWN"]]
+    cluster.check()
+
+
+@pytest.mark.parametrize("most", [100, 1])
+def test_an_erasure_takes_receipts_out_that_nobody_holds(most: int) -> None:
+    """Each node does it for what it looks at; what memory has no room for is found in the store."""
+    cluster = Cluster()
+    one, other = cluster.worlds
+    one.relay.receipts.parking.most = other.relay.receipts.parking.most = most
+    there = other.carrier()
+    there.reports(b"no-1", b"no-2")
+    there.reports(b"no-3", to=b"447700900999")
+    cluster.commits()
+    assert cluster.free(Kind.PARKED) == 3
+    done: list[Found] = []
+    for world in cluster.worlds:
+        world.relay.erase_person([b"447700900123"], None, done.append, acts=True)
+        cluster.passes(5, step=0.1)
+    cluster.passes(35)
+    assert len(done) == 2 and all(found.complete for found in done)
+    assert sum(found.parked for found in done) >= 2
+    assert cluster.free(Kind.PARKED) == 1
+    for world in cluster.worlds:
+        assert [parked.frame.count(b"447700900123") for parked in world.upstream().parked.values()] == [0]
     cluster.check()
 
 

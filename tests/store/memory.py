@@ -44,7 +44,7 @@ class MemoryStore:
     ``events``, ``records``, ``numbers`` and ``aside``, and outlives a ``restart``. ``room``: whether there is space.
 
     ``nobodys``: the rows that nobody holds, which stores of several nodes share. ``tell(kind, owner, ids)``: what the others
-    hear of them."""
+    hear of them. ``most_given``: so many rows that are given up become nobody's in one step."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class MemoryStore:
         tell: Callable[[int, str, list[int]], None] = lambda _kind, _owner, _ids: None,
     ) -> None:
         self.room = True
+        self.most_given = 1 << 30
         self.tell = tell
         self.segments: Segments
         self._now = 0.0
@@ -82,6 +83,7 @@ class MemoryStore:
         self.jobs: list[Callable[[], None]] = []
         self.told: list[Callable[[], None]] = []
         self.untold.clear()
+        self._handed: list[tuple[int, str]] = []
         self.turns: list[Callable[[], None]] = []
         self._counters: dict[str, int] = {}
         turns = self.turns
@@ -116,6 +118,20 @@ class MemoryStore:
         else:
             self.committer.watch()
 
+    def _give_up(self) -> None:
+        some = [key for key in self.cold if key[:2] in self._handed][: self.most_given]
+        for key in some:
+            self.nobodys[key] = self.cold.pop(key)
+        for kind, owner in {key[:2]: None for key in some}:
+            self.tell(kind, owner, [])
+        if len(some) < self.most_given:
+            self._handed.clear()
+
+    def answer_one(self) -> None:
+        """One query is answered, and no more."""
+        self.jobs.pop(0)()
+        self.told.pop(0)()
+
     def taken_over(self, rows: Iterator[ColdRow]) -> None:
         """Another node takes this one's place over: its journal became these rows, and all of its rows are nobody's."""
         self.blocks = []
@@ -134,7 +150,9 @@ class MemoryStore:
         self.restart()
 
     def answer(self) -> None:
-        """Queries are answered."""
+        """Queries are answered, behind the next step of giving up rows."""
+        if self._handed:
+            self._give_up()
         while self.jobs or self.told:
             for job in self.jobs[:]:
                 self.jobs.remove(job)
@@ -157,12 +175,11 @@ class MemoryStore:
         for key in batch.drop:
             self.cold.pop(key, None)
             self.nobodys.pop(key, None)
-        told = [(row.kind, row.owner, [row.id]) for row in batch.put + batch.moves if row.shared]
-        for key in [key for key in self.cold if key[:2] in batch.handed]:
-            self.nobodys[key] = self.cold.pop(key)
-            told.append((key[0], key[1], []))
-        for one in told:
-            self.tell(*one)
+        for row in batch.put + batch.moves:
+            if row.shared:
+                self.tell(row.kind, row.owner, [row.id])
+        self._handed += batch.handed
+        self._give_up()
         self.numbers.update(batch.meta)
         self.aside.extend(batch.damaged)
         for entry in batch.opt_outs:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from smppd.store.api import Availability, Batch, ColdRow, Damaged, Kind
-from smppd.store.committer import STORED, Committer, End, Ending
+from smppd.store.committer import GATHER, STORED, Committer, End, Ending
 
 FULL, AWAY, BROKEN = End(Ending.FULL, "no space"), End(Ending.AWAY, "no answer"), End(Ending.BROKEN, "I/O error")
 
@@ -377,6 +377,39 @@ def test_what_the_sink_puts_into_the_next_batch_goes_on() -> None:
     desk.ends()
     desk.passes(0)
     assert desk.ends() == "committed 2"
+
+
+def test_a_gathering_that_is_overtaken_is_called_off() -> None:
+    class Timer:
+        def __init__(self, after: float, call: Callable[[], None]) -> None:
+            self.after, self.call, self.off = after, call, False
+
+        def cancel(self) -> None:
+            self.off = True
+
+    desk = Desk()
+    timers: list[Timer] = []
+
+    def later(after: float, call: Callable[[], None]) -> Timer:
+        timers.append(Timer(after, call))
+        return timers[-1]
+
+    desk.it._later = later
+    desk.commits(b"1")
+    desk.now += 0.002
+    desk.commits(b"2")
+    desk.mark(b"3")
+    desk.it.nudge()
+    assert [timer.off for timer in timers] == [False] and not desk.writing()
+    desk.now += 0.001
+    desk.commits(b"4")
+    assert desk.heard[-1] == "committed 34" and [timer.off for timer in timers] == [True]
+    desk.mark(b"5")
+    desk.it.nudge()
+    assert [(timer.after, timer.off) for timer in timers] == [(GATHER, True), (GATHER, False)]
+    timers[-1].call()
+    desk.passes(0)
+    assert desk.ends() == "committed 5" and not timers[-1].off
 
 
 def test_a_timer_that_fires_early_ends_the_gathering() -> None:

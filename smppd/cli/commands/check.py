@@ -198,6 +198,9 @@ def _keys(settings: Settings) -> Iterator[tuple[str, str]]:
     try:
         store = installation(settings)
         name = store.name
+        if why := store.closed(daemon=True):
+            yield "store", why
+            return
         initialised = store.has_keys()
         if lost := store.keys_lost():
             yield "store", lost

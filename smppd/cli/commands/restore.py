@@ -50,6 +50,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Run `restore`; 0 when the store is the backup now, 1 when nothing was changed because something is wrong."""
     settings = load_settings(args)
+    try:
+        why = installation(settings).closed(daemon=True)
+    except StoreError as error:
+        raise CommandError(f"nothing was restored: {error}") from None
+    if why:  # the mark would close what is restored, too
+        raise CommandError(f"nothing was restored: {why}")
     if settings.store.url is not None:
         return _settled(args, settings)
     if args.source is None:

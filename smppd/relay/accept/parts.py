@@ -154,7 +154,11 @@ class HeldParts:
 
     def judge_adopted(self, messages: list[Message], now: float) -> None:
         """Parts came from another node. Their messages are judged once more, together with what is here of them."""
-        groups = {id(group): group for one in messages if (group := self._held.group(one)) is not None}
+        groups: dict[int, HeldGroup] = {}
+        for one in messages:
+            of = self._held.group(one)
+            if of is not None:
+                groups[id(of)] = of
         for group in groups.values():
             first = group.messages[0]
             pipeline = first.account.pipeline

@@ -181,10 +181,24 @@ class Mailroom:
 
     def settle_place(self, account: Account) -> None:
         """Whether the mail of an account is another node's may have changed. Where it is, what is here is handed over."""
+        box = account.mailbox
         away = account.name in self._receivers and not any(one.session.can_receive for one in account.sessions)
-        account.mailbox.elsewhere = away
+        # What comes while rows are being given up would be given up too.
+        box.elsewhere = away or box.giving
         if away:
             self._hand_over(account)
+
+    def _look_whether_given_up(self, account: Account) -> None:
+        """Whether all rows of an account are given up that were to be."""
+        context, box = self._context, account.mailbox
+
+        def arrived(rows: list[ColdRow]) -> None:
+            if box.giving and not rows:
+                box.giving = False
+                self.settle_place(account)
+                self.given_up(account.name)
+
+        context.store.page(Kind.MAIL, account.name, 0, 1, context.guarded_rows(arrived))
 
     def _hand_over(self, account: Account) -> None:
         """Gives up the rows of an account, and makes such rows of what is in memory, some hundreds at a time."""
@@ -199,6 +213,7 @@ class Mailroom:
                 box.take_out(mail)
                 ledger.forget(mail)
             box.rows_given_up()
+            context.store.batch.then.append(partial(self._look_whether_given_up, account))
         left = STEP
         while left > 0 and (len(box.hot) or box.later):
             left -= 1
@@ -214,7 +229,8 @@ class Mailroom:
         """Whether mail of an account that nobody holds may be claimed: its customer takes it here, and memory has room."""
         box = account.mailbox
         return (
-            len(box.hot) < PAGE
+            not box.elsewhere
+            and len(box.hot) < PAGE
             and box.octets < self.octets
             and self._context.ledger.octets < self._context.mail_octets
             and any(one.session.can_receive for one in account.sessions)
@@ -405,8 +421,10 @@ class Mailroom:
     def _sweep(self, account: Account, now: float, wall: float, left: int) -> int:
         """One account's mail; how many more may end with this sweep."""
         box = account.mailbox
-        if self._receivers:
+        if self._receivers or box.elsewhere:
             self.settle_place(account)
+            if box.giving:
+                self._look_whether_given_up(account)
         if not len(box):
             return left
         # Mail expires in the order it came, give or take a changed setting.

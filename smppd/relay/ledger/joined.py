@@ -3,7 +3,7 @@ the journal of a node that is gone it becomes rows (`relay.inheritance`). Nothin
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from smppd.ids import id_at
 from smppd.policy.content import part_of
@@ -21,14 +21,17 @@ ENTRY: Final = "entry"
 BLOCK: Final = "block"
 
 
-class Unreadable(NamedTuple):
+class Unreadable:
     """Something in a journal that cannot be read. ``kind``: ENTRY, or BLOCK for what is left of a block. ``id``: the one that
     it names, 0 for none."""
 
-    kind: str
-    id: int
-    data: bytes
-    error: Exception
+    __slots__ = ("data", "error", "id", "kind")
+
+    def __init__(self, kind: str, identity: int, data: bytes, error: Exception) -> None:
+        self.kind = kind
+        self.id = identity
+        self.data = data
+        self.error = error
 
     def __repr__(self) -> str:
         return f"<Unreadable {self.kind} {self.id:016x}>"

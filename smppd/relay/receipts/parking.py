@@ -10,7 +10,7 @@ at those of the others. A node that has a message for one claims it first: whoev
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -42,6 +42,9 @@ _LOOKED_AT: Final = 64
 NAMELESS: Final = b"(no id)"
 # Rows under one id that are read back whole for one receipt.
 _REVIVED: Final = 32
+# Seconds for which a receipt is left to the node that knows its id, be it dead and not taken over yet, before an unknown
+# message may have it that fits by its addresses alone.
+ELSEWHERE: Final = 15
 # Parked receipts that are tried at the start before others get a turn.
 _STEP: Final = 500
 # Rows that nobody holds which are looked at in one step.
@@ -83,6 +86,7 @@ class Parking:
         self._peeks: dict[UpstreamState, _Peek] = {}
         self._known: dict[UpstreamState, list[Parked]] = {}
         self._searching: dict[UpstreamState, bool] = {}
+        self._young: deque[Parked] = deque()  # looked at since less than that
 
     # -- in and out ----------------------------------------------------------------------------------------------------
 
@@ -226,11 +230,11 @@ class Parking:
         upstream = parked.upstream
         try:
             message = self.message_of_rows(upstream, reading, sm, rows) or find_message(upstream, reading, sm)
-            if parked.shared and message is None and _may_be_unknown(upstream, sm):
+            if parked.shared and message is None and self._may_be_unknown(parked, sm):
                 self._want(parked)
                 return
             # It is about no message that is known: then it may be about an unknown one.
-            if message is None and not parked.shared:
+            if message is None and not parked.shared and self._is_nobodys(parked):
                 message = self.unknown_message_of(upstream, sm, reading, self._context.now())
         except Exception as error:  # noqa: BLE001  the item's edge
             self.set_aside(parked, error)
@@ -320,7 +324,7 @@ class Parking:
                     sm = Sm(parked.frame)
                     reading = read_receipt(sm)
                     if parked.shared:
-                        if _may_be_unknown(upstream, sm):
+                        if self._may_be_unknown(parked, sm):
                             self._want(parked)
                         continue
                     message = self.unknown_message_of(upstream, sm, reading, now)
@@ -361,8 +365,22 @@ class Parking:
             self._pass_on(parked, message, sm, reading)
         elif upstream.may_be_row:
             self._search(parked, sm, reading)
-        elif parked.shared and _may_be_unknown(upstream, sm):
+        elif parked.shared and self._may_be_unknown(parked, sm):
             self._want(parked)
+
+    def _is_nobodys(self, parked: Parked) -> bool:
+        """Whether no other node has said in time that it knows the id of a receipt."""
+        return self.alone or self._context.wall() >= parked.expires - PARK + ELSEWHERE
+
+    def _may_be_unknown(self, parked: Parked, sm: Sm) -> bool:
+        """Whether a receipt is about an unknown message of this node, as far as its addresses say."""
+        upstream = parked.upstream
+        return (
+            bool(upstream.unknown)
+            and bool(sm.source_digits or sm.destination_digits)
+            and self._is_nobodys(parked)
+            and only_unknown(upstream, sm) is not None
+        )
 
     def search_again(self, upstream: UpstreamState) -> None:
         """More rows may have the messages of the receipts that are parked: they are searched for again."""
@@ -391,6 +409,7 @@ class Parking:
         """A receipt is a row that nobody holds with the current batch, and is looked at here."""
         self.has_rows = True
         parked.shared = True
+        self._young.append(parked)
         self._context.ledger.to_row(parked, parked_row(parked))
         self._context.store.batch.then.append(partial(self._shared, parked))
 
@@ -444,7 +463,8 @@ class Parking:
         if message is None and upstream.may_be_row:
             self._search(parked, sm, reading, claimed=True)
             return
-        message = message or self.unknown_message_of(upstream, sm, reading, self._context.now())
+        if message is None and self._is_nobodys(parked):
+            message = self.unknown_message_of(upstream, sm, reading, self._context.now())
         if message is not None:
             self._pass_on(parked, message, sm, reading)
         else:
@@ -510,6 +530,8 @@ class Parking:
         parked.shared = parked.stored = True
         parked.cold = (row.kind, row.owner, row.key)
         self.restore_parked(parked)
+        if not self._is_nobodys(parked):
+            self._young.append(parked)
         self._resume(parked)
         self._keep_to_limits(upstream)
 
@@ -525,11 +547,11 @@ class Parking:
 
     def look_begins(self) -> None:
         """The store is asked what nobody holds."""
-        self._known = {
-            upstream: known
-            for upstream in self._context.upstreams.values()
-            if (known := [one for one in upstream.parked.values() if one.shared and one.stored])
-        }
+        self._known = {}
+        for upstream in self._context.upstreams.values():
+            known = [one for one in upstream.parked.values() if one.shared and one.stored]
+            if known:
+                self._known[upstream] = known
 
     def looked(self, counts: dict[str, int]) -> None:
         """The answer, by upstream. All of it is looked at, so that what others have settled is not kept here."""
@@ -563,6 +585,7 @@ class Parking:
     def sweep(self) -> None:
         """Once a second: gives up parked receipts whose time is over, and those in the journal to all nodes."""
         wall = self._context.wall()
+        self._try_by_addresses()
         if self._sharing:
             more = [self._share_some(upstream) for upstream in self._context.upstreams.values()]
             self._sharing = any(more)
@@ -578,6 +601,16 @@ class Parking:
                 except Exception as error:  # noqa: BLE001  the item's edge
                     self.set_aside(parked, error, SWEEP)
 
+    def _try_by_addresses(self) -> None:
+        """Receipts whose ids no node knew in time may be about unknown messages."""
+        while self._young and (self._young[0].done or self._is_nobodys(self._young[0])):
+            parked = self._young.popleft()
+            if not parked.done and parked.shared and parked.upstream.unknown:
+                try:
+                    self._resume(parked)
+                except Exception as error:  # noqa: BLE001  the item's edge
+                    self.set_aside(parked, error, SWEEP)
+
     def _share_some(self, upstream: UpstreamState) -> bool:
         """What was parked while no other node was there; whether there may be more."""
         own = [one for one in upstream.parked.values() if one.home]
@@ -589,12 +622,3 @@ class Parking:
         if own:
             self._context.store.kick()
         return len(own) > _STEP
-
-
-def _may_be_unknown(upstream: UpstreamState, sm: Sm) -> bool:
-    """Whether a receipt fits an unknown message by its addresses."""
-    return (
-        bool(upstream.unknown)
-        and bool(sm.source_digits or sm.destination_digits)
-        and only_unknown(upstream, sm) is not None
-    )

@@ -197,7 +197,7 @@ class Receipts:
         else:
             early = wait and upstream.reserved > 0
             message = find_message(upstream, reading, sm, sure=early or upstream.may_be_row)
-            if message is None and not upstream.may_be_row:
+            if message is None and not upstream.may_be_row and self.parking.alone:
                 message = self.parking.unknown_message_of(upstream, sm, reading, now)
             if message is None and early and self._put_off(upstream, ticket, sm, ids[0], now):
                 return 0

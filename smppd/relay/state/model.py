@@ -474,13 +474,14 @@ class Mailbox:
     """What waits for one customer. ``hot``: in memory, oldest first. ``later``: in memory, waiting for another try, by id;
     ``due`` is a heap of (when, id) of these, and of some that are gone. ``ends``: no mail of ``later`` expires before.
     ``backlog``: rows that are not in memory; ``read``: ids of rows that are. ``elsewhere``: the customer takes mail at
-    another node and not here, so it is that node's."""
+    another node and not here, so it is that node's. ``giving``: rows are being given up, which the store does in steps."""
 
-    __slots__ = ("_octets", "_sent", "account", "backlog", "due", "elsewhere", "ends", "hot", "later", "read")
+    __slots__ = ("_octets", "_sent", "account", "backlog", "due", "elsewhere", "ends", "giving", "hot", "later", "read")
 
     def __init__(self, account: Account) -> None:
         self.account = account
         self.elsewhere = False
+        self.giving = False
         self.hot: Queue[Mail] = Queue()
         self.later: dict[int, Mail] = {}
         self.due: list[tuple[float, int]] = []
@@ -513,7 +514,8 @@ class Mailbox:
         self._octets += octets
 
     def rows_given_up(self) -> None:
-        """No row of it is this node's any more, in memory or not."""
+        """Its rows are given up: none is this node's any more, in memory or not."""
+        self.giving = True
         self.backlog = Backlog(Kind.MAIL, self.account.name)
         self.read = set()
 

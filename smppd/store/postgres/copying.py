@@ -200,6 +200,8 @@ class PostgresSide:
         """See `Side`: a text has no U+0000 here, and many numbers have 32 bits."""
         if table.name in _TABLES_OF_INDEXES:
             row = (*row[:4], max(-(1 << 15), min(row[4], (1 << 15) - 1)), *row[5:])  # the level, of 16 bits
+        if table.name == "counters":
+            row = (row[0], max(0, row[1]))
         return tuple(
             clean(value) if kind is Type.TEXT else small(value) if kind is Type.SMALL else value
             for value, (_, kind) in zip(row, table.columns, strict=True)

@@ -11,7 +11,7 @@ from smppd.store.aside import CLEAR, COLD, KINDS, MOST, OCTETS, SPOOL, number_of
 from smppd.store.cold import FOUND, ColdReader, Columns, places
 from smppd.store.postgres.announcing import NOTIFY, rows_put
 from smppd.store.postgres.batches import EVERYBODYS
-from smppd.store.postgres.connection import Connection
+from smppd.store.postgres.connection import Connection, Row
 from smppd.store.postgres.keys import NodeKeys
 from smppd.store.postgres.session import Session
 from smppd.vault.keys import KeyRing, segment_scope
@@ -139,6 +139,9 @@ class ColdRows:
         self._ring = ring
         self._keys = keys
         self._reader = ColdReader(ring, aside.take_cold, damaged)
+        # (kind, owner, id) of what was claimed without an answer: the connection broke. It may be this node's by now, and who
+        # asked, whose question is asked once more, does not know it.
+        self._unanswered: set[tuple[int, str, int]] = set()
 
     def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
@@ -155,10 +158,29 @@ class ColdRows:
 
     def claim(self, kind: Kind, owner: str, ids: list[int] | None, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
-        values = (int(kind), owner, ids, limit)
-        claimed = self._session.claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)
-        rows = self._opened(sorted(map(_columns, claimed), key=lambda columns: columns[3]))[0]
+        found = self._claimed_before(kind, owner)
+        if not found:
+            if ids is None:
+                asked = f"SELECT id FROM cold WHERE kind = $1 AND {_NOBODYS} AND owner = $2 ORDER BY id LIMIT $3"
+                ids = [int(row[0]) for row in self._session.db.all(asked, (int(kind), owner, limit))]
+            places = {(int(kind), owner, identity) for identity in ids}
+            self._unanswered |= places
+            values = (int(kind), owner, ids, limit)
+            found = self._session.claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)
+            self._unanswered -= places
+        rows = self._opened(sorted(map(_columns, found), key=lambda columns: columns[3]))[0]
         return [row._replace(shared=True) for row in rows]
+
+    def _claimed_before(self, kind: Kind, owner: str) -> list[Row]:
+        """What is this node's of one owner by a claim that was never answered."""
+        places = {place for place in self._unanswered if place[:2] == (kind, owner)}
+        if not places:
+            return []
+        asked = f"{_SELECT}{_OURS}owner = $3 AND id = ANY ($4::bigint[])"
+        identities = [identity for _, _, identity in places]
+        found = self._session.db.all(asked, (int(kind), self._session.node, owner, identities))
+        self._unanswered -= places
+        return found
 
     def peek(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
@@ -237,16 +259,21 @@ class ColdRows:
         asked = f"SELECT {_COLUMNS}, node FROM cold WHERE kind = $1 AND {_FREE}{where}"
         found = self._session.db.all(asked, (int(kind), self._session.node, *arguments))
         free = [row for row in found if row[7] is None]
+        places = {(int(kind), row[1], row[3]) for row in found}
+        claimed = self._unanswered & places
         got: dict[Place, Columns] = {}
         if free:
+            claimed |= {(int(kind), row[1], row[3]) for row in free}
+            self._unanswered |= claimed
             values = (int(kind), [row[1] for row in free], [row[2] for row in free], [row[3] for row in free])
-            claimed = self._session.claims("claim_places", "$3, $4::text[], $5::bytea[], $6::bigint[]", values)
-            got = {columns[1:4]: columns for columns in map(_columns, claimed)}
+            given = self._session.claims("claim_places", "$3, $4::text[], $5::bytea[], $6::bigint[]", values)
+            got = {columns[1:4]: columns for columns in map(_columns, given)}
+        self._unanswered -= places
         ours = (_columns(row[:7]) if row[7] is not None else got.get((row[1], row[2], row[3])) for row in found)
         rows = self._opened([columns for columns in ours if columns is not None])[0]
-        return (
-            [row._replace(shared=True) if (row.owner, row.key, row.id) in got else row for row in rows] if got else rows
-        )
+        if not claimed:
+            return rows
+        return [row._replace(shared=(row.kind, row.owner, row.id) in claimed) for row in rows]
 
     def _found(self, asked: str, values: tuple[object, ...]) -> list[Columns]:
         return [_columns(row) for row in self._session.db.all(asked, values)]

@@ -12,7 +12,7 @@ from typing import Final
 
 from smppd.store.api import Availability, OptOut, StoreError, StoreFull
 from smppd.store.chain_writer import ChainWriter
-from smppd.store.committer import End, Ending
+from smppd.store.committer import End, Ending, Timer
 from smppd.store.postgres.batches import Work
 from smppd.store.postgres.binary import clean
 from smppd.store.postgres.connection import Connection, Server
@@ -47,7 +47,7 @@ class PostgresStore(SegmentedStore):
         server: Server,
         *,
         notify: Callable[[Callable[[], None]], object],
-        later: Callable[[float, Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], Timer | None],
         soon: Callable[[Callable[[], None]], object],
         node: int = 0,
         name: str = "",

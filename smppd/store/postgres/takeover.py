@@ -36,13 +36,13 @@ _OCTETS: Final = 4 << 20  # and octets of them
 _TRIES: Final = 20
 
 _HEIR: Final = "SELECT 1 FROM leases WHERE node = $1 AND epoch = $2 AND life = 'live' FOR KEY SHARE SKIP LOCKED"
-_PLACE: Final = "SELECT 1 FROM nodes WHERE node = $1 AND epoch = $2 FOR UPDATE SKIP LOCKED"
-_LEASE: Final = (
-    "SELECT 1 FROM leases WHERE node = $1 AND epoch = $2 AND ($3::bigint IS NULL OR beat = $3) FOR UPDATE SKIP LOCKED"
-)
+_PLACE: Final = "SELECT 1 FROM nodes WHERE node = $1 AND epoch = $2 FOR UPDATE"
+_LEASE: Final = "SELECT 1 FROM leases WHERE node = $1 AND epoch = $2 AND ($3::bigint IS NULL OR beat = $3) FOR UPDATE"
+_IF_FREE: Final = " SKIP LOCKED"
 _STUCK: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
     " AND (application_name = $1 OR application_name LIKE $1 || ' %') AND state LIKE 'idle in transaction%'"
+    " AND EXISTS (SELECT 1 FROM leases WHERE node = $2 AND epoch = $3 AND beat = $4)"  # it did not begin again
 )
 _BLOCKS: Final = (
     "SELECT segment, counter, data FROM journal WHERE node = $1 AND (segment, counter) > ($2, $3)"
@@ -113,7 +113,7 @@ class TakeOver:
             taken = self._once(db, dead, epoch, beat, self._node, self._epoch, "taken")
             if taken is None:
                 # What froze in the middle of a transaction holds the place for as long as the server lets it.
-                db.all(_STUCK, (application(dead),))
+                db.all(_STUCK, (application(dead), dead, epoch, beat))
                 taken = self._once(db, dead, epoch, beat, self._node, self._epoch, "taken")
             return taken
 
@@ -133,10 +133,12 @@ class TakeOver:
     def _once(
         self, db: Connection, dead: int, epoch: int, beat: int | None, heir: int, heirs_epoch: int, life: str
     ) -> Taken | None:
+        # What this very node is doing with its place ends in a moment.
+        waits = "" if dead == self._node else _IF_FREE
         with db.writing():
-            if db.one(_HEIR, (heir, heirs_epoch)) is None or db.one(_PLACE, (dead, epoch)) is None:
+            if db.one(_HEIR, (heir, heirs_epoch)) is None or db.one(_PLACE + waits, (dead, epoch)) is None:
                 return None
-            if db.one(_LEASE, (dead, epoch, beat)) is None:
+            if db.one(_LEASE + waits, (dead, epoch, beat)) is None:
                 return None
             db.run("UPDATE nodes SET epoch = epoch + 1 WHERE node = $1", (dead,))
             journal = _Journal(db, dead, self._opener(db, dead))

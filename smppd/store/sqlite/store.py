@@ -12,7 +12,7 @@ from time import monotonic, time
 
 from smppd.store.api import Availability, OptOut, Sink, StoreError, Tenant
 from smppd.store.chain_writer import ChainWriter
-from smppd.store.committer import End, Ending
+from smppd.store.committer import End, Ending, Timer
 from smppd.store.journal.files import JournalFiles
 from smppd.store.pending_keys import PendingKeys
 from smppd.store.segmented import Commit, SegmentedStore
@@ -45,7 +45,7 @@ class SqliteStore(SegmentedStore):
         directory: Path,
         *,
         notify: Callable[[Callable[[], None]], object],
-        later: Callable[[float, Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], Timer | None],
         soon: Callable[[Callable[[], None]], object],
         reserve: int = 0,
         wall: Callable[[], float] = time,

@@ -17,13 +17,13 @@ _NAME = ".s.PGSQL.5432"
 
 
 class Proxy:
-    """See above. ``server``: the database, through it. ``swallow``: the next answer is swallowed and is the end of its
-    connection: the server has done what was asked, and nobody hears of it."""
+    """See above. ``server``: the database, through it. ``swallow``: the next answer, or the so many-th, is swallowed and is
+    the end of its connection: the server has done what was asked, and nobody hears of it."""
 
     def __init__(self, database: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="smppd-proxy-")
         self.server = Server(f"postgresql://{postgres.USER}@/{database}?host={self._folder.name}")
-        self.swallow = False
+        self.swallow = 0
         self.refuse = False
         """New connections are cut at once."""
         self.cuts = 0
@@ -67,6 +67,12 @@ class Proxy:
             self._pairs.append(pair)
             threading.Thread(target=self._passes, args=(pair,), daemon=True).start()
 
+    def _swallows(self) -> bool:
+        if not self.swallow:
+            return False
+        self.swallow -= 1
+        return not self.swallow
+
     def _passes(self, pair: tuple[socket.socket, socket.socket]) -> None:
         client, behind = pair
         with selectors.DefaultSelector() as both, suppress(OSError, ValueError):
@@ -77,8 +83,7 @@ class Proxy:
                     source = key.fileobj
                     assert isinstance(source, socket.socket)
                     octets = source.recv(65536)
-                    if not octets or (source is behind and self.swallow):
-                        self.swallow = False
+                    if not octets or (source is behind and self._swallows()):
                         self.cuts += 1
                         _cut(pair)
                         return

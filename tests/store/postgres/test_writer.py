@@ -40,7 +40,7 @@ def proxied(stand: PostgresStand) -> Iterator[tuple[PostgresStand, Proxy]]:
         stand.starts()
         page(stand)  # behind what a start gives the writer to do
         yield stand, proxy
-        proxy.refuse = proxy.swallow = False
+        proxy.refuse, proxy.swallow = False, 0
         stand.server = direct
         stand.starts()
 
@@ -182,11 +182,29 @@ def test_an_answer_that_is_lost_is_asked_for_again(proxied: tuple[PostgresStand,
     stand, proxy = proxied
     for number in range(3):
         fill(stand, LAST_BATCH + number)
-        proxy.swallow = True
+        proxy.swallow = 1
         stand.commits()
         assert proxy.cuts == number + 1
     assert [word for word, _ in stand.sink.heard] == ["committed"] * 3
     assert stored(stand) == b"accept;mark;" * 3 and stand.store.damaged == 3
+
+
+@pytest.mark.parametrize("which", [[1, 2], None])
+def test_a_claim_whose_answer_is_lost_gives_what_it_got(
+    proxied: tuple[PostgresStand, Proxy], which: list[int] | None
+) -> None:
+    stand, proxy = proxied
+    for answer in range(1, 6):
+        stand.store.batch.put += [row(number)._replace(shared=True) for number in (1, 2)]
+        stand.commits()
+        proxy.swallow = answer
+        got = stand.asks("claim", Kind.QUEUE, "acme", which, 9)
+        proxy.swallow = 0
+        assert [one.id for one in got] == [1, 2], f"answer {answer}"
+        assert stand.asks("claim", Kind.QUEUE, "acme", which, 9) == []
+        stand.store.batch.drop += [(one.kind, one.owner, one.key, one.id) for one in got]
+        stand.commits()
+    assert proxy.cuts > (0 if which else 2)
 
 
 @pytest.mark.parametrize("kind", ["events", "entries", "rows", "all"])
@@ -201,7 +219,7 @@ def test_whatever_a_batch_holds_it_is_stored_once(proxied: tuple[PostgresStand, 
         if kind == "entries":
             batch.marks.append(b"mark;")
         batch.damaged.append(item(number))
-        proxy.swallow = True
+        proxy.swallow = 1
         stand.commits()
         assert proxy.cuts == number + 1
     assert stand.store.damaged == (6 if kind == "all" else 3)
@@ -239,7 +257,7 @@ def test_batches_without_rows_of_their_own_leave_little(stand: PostgresStand) ->
 def test_while_nobody_knows_the_store_is_away_and_takes_nothing(proxied: tuple[PostgresStand, Proxy]) -> None:
     stand, proxy = proxied
     stand.store.batch.accepts.append(b"accept;")
-    proxy.swallow = proxy.refuse = True
+    proxy.swallow, proxy.refuse = 1, True
     stand.store.kick()
     stand.turns()
     until(stand, lambda: not stand.store.takes)
@@ -358,7 +376,7 @@ def test_whether_it_is_stored_is_not_known_at_the_end(
     monkeypatch.setattr(writer, "LAST", 0.0)
     stand, proxy = proxied
     stand.store.batch.marks.append(b"mark;")
-    proxy.swallow = proxy.refuse = True
+    proxy.swallow, proxy.refuse = 1, True
     stand.store.kick()
     stand.turns()
     until(stand, lambda: not stand.store.takes)

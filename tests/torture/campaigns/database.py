@@ -3,6 +3,7 @@
 The daemons stay, and have to go on by themselves within half a minute of the database. What the server had not told them was
 stored they ask for again. In one round in five a daemon is killed too while there is no database. A replica dies as well,
 before its primary does in some of them: what the primary had stored alone, and told nobody, is gone with it.
+Sometimes it is away for longer than a lease: no node is taken over for that.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from tests.torture.plan import Options, Unit, blocks
 NAME: Final = "database"
 SERVING: Final = 30.0
 """Seconds from the moment in which the database takes writes to the next message that is taken, at each node."""
+KILLED: Final = "node killed meanwhile"
 REFUSED: Final = "synchronous_commit off or local at the server"
 _ROUNDS: Final = 100
 _BLOCK: Final = 5
 _LOAD: Final = 0.3, 2.0
+_SHORT: Final = 0.0, 3.0
+_LONG: Final = 11.0, 14.0
 
 
 def plan(options: Options) -> list[Unit]:
@@ -82,6 +86,7 @@ class _Rounds:
             stage.faults.append(f"round {number}: no message was acknowledged within 30 s")
             return False
         time.sleep(stage.random.uniform(*_LOAD))
+        killed, epochs = stage.told[KILLED], self._epochs(stage)
         if self.kind == "restart":
             self._restart(stage)
         else:
@@ -91,9 +96,16 @@ class _Rounds:
             stage.faults.append(f"round {number}: not serving {2 * SERVING:g} s after the database was back")
             return False
         self.serving.append(time.monotonic() - began)
+        if stage.told[KILLED] == killed and self._epochs(stage) != epochs:
+            stage.faults.append(
+                f"round {number}: a node was taken over, or began anew, where the database was away alone"
+            )
         if self.kind == "failover":
             stage.cluster.heal()
         return True
+
+    def _epochs(self, stage: Stage) -> list[int]:
+        return [stage.cluster.epoch(number) for number in range(len(stage.fleet.nodes))]
 
     def _manner(self, stage: Stage, names: tuple[str, ...]) -> str:
         chosen = stage.random.choice(names)
@@ -131,10 +143,10 @@ class _Rounds:
         self._back(stage)
 
     def _away(self, stage: Stage) -> None:
-        """A while without a database; a node may be killed in it."""
-        time.sleep(stage.random.uniform(0.0, 3.0))
+        """A while without a database, sometimes longer than a lease; a node may be killed in it."""
+        time.sleep(stage.random.uniform(*(_LONG if stage.random.random() < 0.15 else _SHORT)))
         if stage.random.random() < self.killed:
-            stage.told["node killed meanwhile"] += stage.random.choice(stage.fleet.nodes).kill9()
+            stage.told[KILLED] += stage.random.choice(stage.fleet.nodes).kill9()
 
     def _back(self, stage: Stage) -> None:
         for each in stage.fleet.nodes:
@@ -162,5 +174,5 @@ def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) 
     if not options.short and (slow := [one for one in rounds.serving if one > SERVING]):
         late = f"{len(slow)} of {len(rounds.serving)} times not serving within {SERVING:g} s of the database"
         result["faults"].append(late)
-    ends = sum(count for manner, count in result["done"].items() if manner != "node killed meanwhile")
+    ends = sum(count for manner, count in result["done"].items() if manner != KILLED)
     return {**result, "kills": ends, "serving_ms": [percentile(rounds.serving, 0.5), percentile(rounds.serving, 1.0)]}

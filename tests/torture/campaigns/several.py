@@ -30,7 +30,9 @@ RATE: Final = 100
 TAKEN_OVER: Final = 15.0
 """Seconds from the death of a node to its take-over."""
 PATIENCE: Final = 120.0
-"""Seconds for all to end; what nobody told of a node looks for after thirty."""
+QUIET: Final = 45.0
+"""Seconds for all to end, and those in which nothing happens until that is the end: what nobody told it of, a node looks for
+after thirty."""
 ACCOUNTS: Final = ("acme", "roaming", "split")
 _TRIES: Final = 5
 _FULL: Final = 0x14
@@ -190,7 +192,7 @@ def block(
             for number in range(unit.values["rounds"]):
                 if not round_(stage, number):
                     break
-            drained = drain(fleet, peers, stage.customers, PATIENCE)
+            drained = drain(fleet, peers, stage.customers, PATIENCE, QUIET if count > 1 else 4.0)
             stage.faults += after(stage)
         except StartFailure as failure:
             faults.append(str(failure))

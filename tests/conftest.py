@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import _pytest.unittest
 import hypothesis
 import pytest
 
@@ -21,6 +24,8 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "untimed")
 
 
+_FEW = 25
+"""Examples: of these, none is left out."""
 _HERE = Path(__file__).parent
 # Their files take longest, and begin first: what begins last decides when all is over.
 _LONG = ("torture", "e2e", "crash", "bench", "daemon", "cli")
@@ -30,6 +35,9 @@ def pytest_collection_finish() -> None:
     """What was collected lives until the end: no collection of garbage is to look at it again."""
     gc.collect()
     gc.freeze()
+    # For each test it reads Twisted's version from a file of hundreds of lines: half a millisecond.
+    asking: Any = _pytest.unittest
+    asking._get_twisted_version = cache(asking._get_twisted_version)
 
 
 @pytest.fixture(scope="session")
@@ -42,10 +50,23 @@ def disk() -> Iterator[Path]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _rank(item.path))
+    if not os.environ.get("SMPPD_EVERY_STEP"):
+        for test in {getattr(item, "function", None) for item in items}:
+            if test is not None and hypothesis.is_hypothesis_test(test):
+                _shorten(test)
     for item in items if native.compiled else ():
         if mark := item.get_closest_marker("interpreted"):
             (reason,) = mark.args
             item.add_marker(pytest.mark.skip(reason=f"interpreted only: {reason}"))
+
+
+def _shorten(test: Any) -> None:
+    """Half the examples that a test is written for, which is many still; SMPPD_EVERY_STEP=1 tries all of them."""
+    given = test._hypothesis_internal_use_settings
+    if given.max_examples > _FEW:
+        test._hypothesis_internal_use_settings = hypothesis.settings(
+            given, max_examples=max(_FEW, given.max_examples // 2)
+        )
 
 
 def _rank(path: Path) -> int:

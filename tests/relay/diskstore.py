@@ -43,7 +43,8 @@ class DiskStore:
         """Whether a start begins with taking out what is over, as the daemon's does."""
         self.room = True
         self.under_way: list[Any] = []
-        self.untold: set[Any] = set()
+        self.untold: frozenset[tuple[int, str, bytes, int]] = frozenset()
+        """Of `MemoryStore`: here each answer is waited for."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)

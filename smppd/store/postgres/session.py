@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from smppd.store.api import StoreBusy, StoreError
@@ -48,6 +48,11 @@ _SETTINGS: Final = {
     "tcp_keepalives_count": "3",
 }
 _LOCKED: Final = "SELECT pg_try_advisory_lock($1::int, $2::int)"
+_FROZEN: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN leases ON leases.node = $2 AND life = 'taken'"
+    " WHERE locktype = 'advisory' AND classid = $1::oid AND objid = $2::oid AND objsubid = 2 AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 _OURS: Final = "SELECT 1 FROM nodes WHERE node = $1 AND epoch = $2 FOR UPDATE"
 
 
@@ -63,7 +68,11 @@ class Session:
         db = self._connect(advice)
         try:
             migrate(db)
-            _take_place(db, node, _PATIENCE)
+            if not _takes_place(db, node, _PATIENCE):
+                # Who has it may be frozen, and was taken over: it has nothing any more but this lock.
+                with suppress(ServerError):  # it is another user's, whose sessions this one may not end
+                    db.all(_FROZEN, (_NODES, node))
+                _take_place(db, node, _PATIENCE)
             self.epoch, self.sequence = _begin(db, node, name, advice), 0
             _prepare(db)
         except BaseException:
@@ -153,11 +162,17 @@ def _begin(db: Connection, node: int, name: str, advice: Callable[[str], object]
 
 
 def _take_place(db: Connection, node: int, patience: float) -> None:
+    if not _takes_place(db, node, patience):
+        raise StoreError(f"{db.server.name}: another smppd is using this store as node {node}")
+
+
+def _takes_place(db: Connection, node: int, patience: float) -> bool:
     until = time.monotonic() + patience
     while db.one(_LOCKED, (_NODES, node)) != (True,):
         if time.monotonic() > until:
-            raise StoreError(f"{db.server.name}: another smppd is using this store as node {node}")
+            return False
         time.sleep(_LOOK)
+    return True
 
 
 def _prepare(db: Connection) -> None:

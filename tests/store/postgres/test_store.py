@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from smppd.store.api import ColdRow, Kind, StoreFull
 from smppd.store.aside import Aside, open_item
 from smppd.store.cold import Columns
 from smppd.store.postgres import store as postgres_store
-from smppd.store.postgres.connection import Connection
+from smppd.store.postgres.connection import Connection, Row, StoreAway
 from smppd.store.postgres.store import PostgresStore
 from smppd.store.postgres.tidy import Requests, ask
 from smppd.store.seals import TakenUp
@@ -196,7 +196,7 @@ def test_what_nobody_holds_is_sealed_anew_by_whose_key_it_is_under(stand: Postgr
     before = values(stand, "SELECT DISTINCT segment FROM cold")
     assert other.tidies() and values(stand, under) == [([0], 1)]
     assert values(stand, "SELECT DISTINCT segment FROM cold") == before
-    assert other.asks("claim", Kind.QUEUE, "acme", None, 9) == [row(1)]
+    assert other.asks("claim", Kind.QUEUE, "acme", None, 9) == [row(1)._replace(shared=True)]
     assert other.tidies() and values(stand, under) == [([0, 1], 2)], "what it holds by now it seals under its own"
     assert stand.tidies()
     stand.commits()
@@ -227,6 +227,41 @@ def test_a_row_that_another_seals_anew_meanwhile_is_read_once_more(
     assert stand.asks("find", Kind.REPLY, "acme", [b""]) == [row(3, kind=Kind.REPLY)]
     assert stand.asks("peek", Kind.QUEUE, "acme", 0, 9) == [row(1)]
     assert stand.store.damaged == 0
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("query", ["claim", "claim these", "find", "expired"])
+def test_a_claim_whose_answer_was_lost_is_answered_with_the_next(
+    stand: PostgresStand, monkeypatch: pytest.MonkeyPatch, query: str, done: bool
+) -> None:
+    """Or nobody would know of rows that are this node's by now."""
+    free = [row(one, b"up", kind=Kind.WAITING, expires=5)._replace(shared=True) for one in (1, 2)]
+    stand.store.batch.put += [*free, row(3, b"up", kind=Kind.WAITING, expires=5), free[0]._replace(id=4)]
+    stand.commits()
+    claims = stand.store._session.claims
+    tries: list[str] = []
+
+    def cut(function: str, types: str, given: Sequence[object]) -> list[Row]:
+        tries.append(function)
+        got = claims(function, types, given) if done or len(tries) > 1 else []
+        if len(tries) == 1:
+            stand.store._session.leave()
+            raise StoreAway("lost", certain=False)
+        return got
+
+    monkeypatch.setattr(stand.store._session, "claims", cut)
+    words: dict[str, tuple[str, tuple[object, ...]]] = {
+        "claim": ("claim", (Kind.WAITING, "acme", None, 2)),
+        "claim these": ("claim", (Kind.WAITING, "acme", [1, 2], 9)),
+        "find": ("find", (Kind.WAITING, "acme", [b"up"])),
+        "expired": ("expired", (Kind.WAITING, 9, 9)),
+    }
+    asked, given = words[query]
+    found = sorted(stand.asks(asked, *given), key=lambda one: one.id)
+    assert [one for one in found if one.id < 3] == free
+    assert [(one.id, one.shared) for one in found[2:]] == ([] if asked == "claim" else [(3, False), (4, True)])
+    again = stand.asks("find", Kind.WAITING, "acme", [b"up"])
+    assert {one.id for one in again if one.shared} <= {4} and stand.store._cold._unanswered == set()
 
 
 # -- tidying -----------------------------------------------------------------------------------------------------------------

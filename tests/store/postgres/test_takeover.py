@@ -59,7 +59,7 @@ def test_all_that_it_held_is_nobodys_and_is_claimed(trio: Trio) -> None:
     assert unheld(heir) == unheld(other) == {(Kind.QUEUE, "acme"): 4, (Kind.WAITING, "up"): 1}
     assert [one.data for one in other.asks("claim", Kind.QUEUE, "acme", [1, 3], 9)] == [b"of the journal"] * 2
     assert claim(heir) == [11, 14]
-    assert other.asks("find", Kind.WAITING, "up", [b"up"]) == [row(12, b"up", kind=Kind.WAITING, owner="up")]
+    assert other.asks("find", Kind.WAITING, "up", [b"up"]) == [shared(12, b"up", kind=Kind.WAITING, owner="up")]
     for stand in (heir, other):
         assert ids(stand.asks("find", Kind.REPLY, "acme", [b"who"])) == [13], "replies are everybody's"
     assert values(heir, "SELECT count(*) FROM journal WHERE node = 1") == [(0,)]
@@ -358,6 +358,19 @@ def test_the_place_of_the_dead_may_still_be_locked(trio: Trio) -> None:
     fill(dead)
     assert dead.store.alive and dead.store._session.connected
     assert inherit(heir, dead) is not None
+
+
+def test_who_begins_again_ends_the_session_of_a_frozen_run(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    heir, dead, _ = trio
+    monkeypatch.setattr(session, "_PATIENCE", 0.2)
+    with pytest.raises(StoreError, match="another smppd is using this store as node 1"):
+        session.Session(dead.server, 1, "again", lambda _sentence: None)
+    assert inherit(heir, dead) is not None
+    begun = session.Session(dead.server, 1, "again", lambda _sentence: None)
+    assert dead.store._session.connected, "as far as it knows"
+    with pytest.raises(StoreError):
+        dead.store._session.db.one("SELECT 1")
+    begun.leave()
 
 
 # -- at the end --------------------------------------------------------------------------------------------------------------

@@ -262,7 +262,10 @@ class PostgresInstallation:
     def nodes(self, store: MainStore, ring: KeyRing, notify: Callable[[Callable[[], None]], object]) -> PostgresNodes:
         """See `store.installation.Installation`."""
         assert isinstance(store, PostgresStore), "as made here"
-        lifetime = store.lifetime
+
+        def lifetime(owner: str) -> float:
+            return store.lifetime(owner)  # which may be set later
+
         return PostgresNodes(self._server, store.node, store.epoch, store.keys, ring, notify, lifetime=lifetime)
 
     def ask_tidy(self, seconds: float) -> bool:

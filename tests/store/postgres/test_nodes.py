@@ -8,6 +8,7 @@ import queue
 import select
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from smppd.store.api import Kind
 from smppd.store.nodes import BEAT, DEAD, Life, NodeView
 from smppd.store.postgres.announcing import changed
 from smppd.store.postgres.connection import Connection
+from smppd.store.postgres.installation import PostgresInstallation
 from smppd.store.postgres.nodes import AGAIN, FACTS, PAUSE, PostgresNodes
 from smppd.store.postgres.session import nodes_in_use
+from smppd.store.sqlite.installation import SqliteInstallation
 from tests.store.postgres.inheriting import entries, nodes, values
 from tests.store.stands import PostgresStand
 from tests.store.test_interface import claim, page, row, shared
@@ -405,6 +408,14 @@ def test_who_is_fenced_gives_up_nothing(house: House) -> None:
     assert not two.nodes.leave()
     two.nodes.stop()
     assert values(one.stand, "SELECT life FROM leases WHERE node = 1") == [("down",)]
+
+
+def test_a_store_that_only_one_can_have_has_no_nodes(house: House, tmp_path: Path) -> None:
+    store = house.stands[1].store
+    found = PostgresInstallation(store._session.server, tmp_path, node=1).nodes(store, store._ring, _at_once)
+    assert found is not None and found.number == 1 and not found.leave()
+    found.stop()
+    assert SqliteInstallation(tmp_path, settle=False).nodes(store, store._ring, _at_once) is None
 
 
 # -- with its thread ---------------------------------------------------------------------------------------------------------

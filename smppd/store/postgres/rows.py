@@ -139,8 +139,9 @@ class ColdRows:
         self._ring = ring
         self._keys = keys
         self._reader = ColdReader(ring, aside.take_cold, damaged)
-        self._claiming: tuple[tuple[Kind, str, list[int] | None, int], list[int]] | None = None
-        """A claim of which it is not known whether it is stored, and the ids of its rows."""
+        # (kind, owner, id) of what was claimed without an answer: the connection broke. It may be this node's by now, and who
+        # asked, whose question is asked once more, does not know it.
+        self._unanswered: set[tuple[int, str, int]] = set()
 
     def page(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
@@ -156,34 +157,39 @@ class ColdRows:
         return self._take("expires < $3 ORDER BY expires LIMIT $4", kind, now, limit)
 
     def claim(self, kind: Kind, owner: str, ids: list[int] | None, limit: int) -> list[ColdRow]:
-        """See ``api.Spool``. Where its answer is lost, it is asked again with the same values: what the first call got is among
-        what the second one gives."""
-        asked = (kind, owner, ids, limit)
-        if self._claiming is None or self._claiming[0] != asked:
-            self._claiming = asked, ids or []
-            found = self._claim(kind, owner, ids, limit)
-        else:
-            # Nobody but this call can have made them ours: it knew which they are before it was stored.
-            before = self._claiming[1]
-            ours = f"SELECT {_COLUMNS} FROM cold WHERE kind = $1 AND owner = $2 AND id = ANY ($3) AND node = $4"
-            found = self._found(ours, (int(kind), owner, before, self._session.node))
-            if ids is not None or not found:
-                found += self._claim(kind, owner, ids, limit)
-        rows = self._opened(sorted(found, key=lambda columns: columns[3]))[0]
-        self._claiming = None
+        """See ``api.Spool``."""
+        found = self._claimed_before(kind, owner) or self._claim(kind, owner, ids, limit)
+        rows = self._opened(sorted(found, key=lambda columns: columns[3]))[0]  # the key of one may have to be asked for
+        self._unanswered -= {columns[:2] + columns[3:4] for columns in found}
         return [row._replace(shared=True) for row in rows]
 
     def _claim(self, kind: Kind, owner: str, ids: list[int] | None, limit: int) -> list[Columns]:
         values = (int(kind), owner, ids, limit)
         if ids is not None:
-            return self._claimed(values)
+            places = {(int(kind), owner, identity) for identity in ids}
+            self._unanswered |= places
+            found = self._claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)
+            self._unanswered -= places - {columns[:2] + columns[3:4] for columns in found}
+            return found
+        # The oldest that nobody else is taking at this moment: which they are is known before it is stored.
         with self._session.db.writing():
-            found = self._claimed(values)
-            self._claiming = (kind, owner, ids, limit), [columns[3] for columns in found]
+            found = self._claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)
+            self._unanswered |= {columns[:2] + columns[3:4] for columns in found}
         return found
 
-    def _claimed(self, values: tuple[int, str, list[int] | None, int]) -> list[Columns]:
-        return [_columns(row) for row in self._session.claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)]
+    def _claims(self, function: str, types: str, values: tuple[object, ...]) -> list[Columns]:
+        return [_columns(row) for row in self._session.claims(function, types, values)]
+
+    def _claimed_before(self, kind: Kind, owner: str) -> list[Columns]:
+        """What is this node's of one owner by a claim that was never answered."""
+        places = {place for place in self._unanswered if place[:2] == (kind, owner)}
+        if not places:
+            return []
+        asked = f"{_SELECT}{_OURS}owner = $3 AND id = ANY ($4::bigint[])"
+        identities = [identity for _, _, identity in places]
+        found = self._found(asked, (int(kind), self._session.node, owner, identities))
+        self._unanswered -= places - {columns[:2] + columns[3:4] for columns in found}
+        return found
 
     def peek(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
@@ -262,16 +268,21 @@ class ColdRows:
         asked = f"SELECT {_COLUMNS}, node FROM cold WHERE kind = $1 AND {_FREE}{where}"
         found = self._session.db.all(asked, (int(kind), self._session.node, *arguments))
         free = [row for row in found if row[7] is None]
+        places = {(int(kind), row[1], row[3]) for row in found}
+        claimed = self._unanswered & places
         got: dict[Place, Columns] = {}
         if free:
+            claimed |= {(int(kind), row[1], row[3]) for row in free}
+            self._unanswered |= claimed
             values = (int(kind), [row[1] for row in free], [row[2] for row in free], [row[3] for row in free])
-            claimed = self._session.claims("claim_places", "$3, $4::text[], $5::bytea[], $6::bigint[]", values)
-            got = {columns[1:4]: columns for columns in map(_columns, claimed)}
+            given = self._session.claims("claim_places", "$3, $4::text[], $5::bytea[], $6::bigint[]", values)
+            got = {columns[1:4]: columns for columns in map(_columns, given)}
         ours = (_columns(row[:7]) if row[7] is not None else got.get((row[1], row[2], row[3])) for row in found)
         rows = self._opened([columns for columns in ours if columns is not None])[0]
-        return (
-            [row._replace(shared=True) if (row.owner, row.key, row.id) in got else row for row in rows] if got else rows
-        )
+        self._unanswered -= places
+        if not claimed:
+            return rows
+        return [row._replace(shared=(row.kind, row.owner, row.id) in claimed) for row in rows]
 
     def _found(self, asked: str, values: tuple[object, ...]) -> list[Columns]:
         return [_columns(row) for row in self._session.db.all(asked, values)]

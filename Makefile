@@ -15,6 +15,7 @@ PYTEST_ARGS ?=
 # tests runs in one, where -s and --pdb work.
 TEST_WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))
 SIDE_BY_SIDE = -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+IN_MEMORY = tools/in-memory.sh
 COMPILED_TESTS ?= tests/test_native.py tests/protocol tests/policy tests/vault tests/relay tests/traffic tests/consent tests/lists \
 	tests/e2e/test_golden.py tests/e2e/test_bulk.py::test_twenty_thousand_over_ten_tls_binds
 BENCH_ARGS ?=
@@ -56,7 +57,7 @@ demo-nodes: $(VENV_STAMP) native-if-possible ## two smppd on one PostgreSQL (Deb
 # First everything on the sources, which needs no waiting for a compiler; then, unless a part was asked for, what the
 # compiled modules could change.
 test: $(VENV_STAMP) $(NODE_STAMP) ## the whole test suite; PYTEST_ARGS="tests/relay -k lanes": a part, on the sources
-	@SMPPD_INTERPRETED=1 $(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(SIDE_BY_SIDE))
+	@SMPPD_INTERPRETED=1 $(IN_MEMORY) $(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(SIDE_BY_SIDE))
 ifeq ($(strip $(PYTEST_ARGS)),)
 	@$(MAKE) --no-print-directory test-compiled
 else
@@ -64,10 +65,10 @@ else
 endif
 
 test-compiled: native $(NODE_STAMP) ## the tests of the message path and one end-to-end test, on the compiled modules
-	@SMPPD_INTERPRETED= SMPPD_TEST_COMPILED=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(COMPILED_TESTS)
+	@SMPPD_INTERPRETED= SMPPD_TEST_COMPILED=1 $(IN_MEMORY) $(BIN)/python -m pytest $(SIDE_BY_SIDE) $(COMPILED_TESTS)
 
 test-stores: $(VENV_STAMP) ## what is promised of records, by the same tests on PostgreSQL (`make test` has the rest of PostgreSQL)
-	@SMPPD_INTERPRETED=1 SMPPD_EVERY_STORE=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/records -k postgres
+	@SMPPD_INTERPRETED=1 SMPPD_EVERY_STORE=1 $(IN_MEMORY) $(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/records -k postgres
 
 check: lint types test test-stores ## everything a change must pass
 

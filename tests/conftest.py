@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import hypothesis
 import pytest
@@ -12,14 +15,29 @@ from smppd import native
 
 # Continuous integration tries the same examples each time: a change is judged by what it does, not by chance. Everywhere else,
 # and in `make fuzz`, new ones are looked for.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+# No example is refused for the time it takes: other tests run beside it.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "untimed")
 
 
 _HERE = Path(__file__).parent
 # Their files take longest, and begin first: what begins last decides when all is over.
 _LONG = ("torture", "e2e", "crash", "bench", "daemon", "cli")
+
+
+def pytest_collection_finish() -> None:
+    """What was collected lives until the end: no collection of garbage is to look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def disk() -> Iterator[Path]:
+    """A folder on a disk, for what needs one: `make test` has all other files in memory (`tools/in-memory.sh`)."""
+    place = os.environ.get("SMPPD_TEST_DISK")
+    with TemporaryDirectory(prefix="smppd-disk-", dir=place, ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0
 """Seconds for a command."""
-_PRELOADED = ("LD_PRELOAD", "TORTURE_CLOCK")
+PRELOADED = frozenset(("LD_PRELOAD", "TORTURE_CLOCK"))
 """Variables that are read when a process is loaded, before there is anything to fork."""
 
 
@@ -46,7 +46,7 @@ class Forked:
         others may be closed to it."""
         given = environment or dict(os.environ)
         asked: dict[str, Any] = {"words": words, "streams": streams, "environment": given, "user": user}
-        self._server = _server(tuple([(name, given[name]) for name in _PRELOADED if name in given]))
+        self._server = _server(tuple([(name, given[name]) for name in sorted(PRELOADED) if name in given]))
         self.pid = _ask(self._server, asked)
         self.returncode: int | None = None
         self._handle = os.pidfd_open(self.pid)
@@ -120,7 +120,7 @@ def _ask(server: subprocess.Popen[bytes], asked: dict[str, Any]) -> int:
 def _server(preloaded: tuple[tuple[str, str], ...]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.forked"]
     # No buffers: an answer must not lie in one.
-    environment = {name: value for name, value in os.environ.items() if name not in _PRELOADED} | dict(preloaded)
+    environment = {name: value for name, value in os.environ.items() if name not in PRELOADED} | dict(preloaded)
     server = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT, env=environment
     )

@@ -466,11 +466,11 @@ def test_the_table_is_the_one_in_the_documentation() -> None:
 
 
 @pytest.mark.parametrize("room", sorted(TABLE))
-@pytest.mark.parametrize("target", sorted(TABLE | dict.fromkeys(TOP)))
-def test_the_table_is_held_in_both_directions(room: str, target: str) -> None:
-    source = f'"""Job."""\nfrom smppd.{target} import anything\n'
-    allowed = target == room or target in TABLE[room]
-    assert bool(faults(f"smppd/{room}/x.py", source)) is not allowed
+def test_the_table_is_held_in_both_directions(room: str) -> None:
+    for target in sorted(TABLE | dict.fromkeys(TOP)):
+        source = f'"""Job."""\nfrom smppd.{target} import anything\n'
+        allowed = target == room or target in TABLE[room]
+        assert bool(faults(f"smppd/{room}/x.py", source)) is not allowed, target
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class Feeding:
             return
         with (
             # What was acknowledged before is none of what comes, though it may not be filed yet.
-            closing(installed(self._store, self._node, settle=True).records()) as records,
+            closing(installed(self._store, self._node, settle=True).records(self._node)) as records,
             closing(AuditTrail(self._store.directory / AUDIT_FILE, None)) as trail,
         ):
             place.save(Kept(Tail(records, trail, Wanted()).end(), time.time()))

@@ -20,7 +20,7 @@ from smppd.daemon.standing import Standing, StandingActs
 from smppd.daemon.traffic import TrafficMemory, Work
 from smppd.metrics import Metrics
 from smppd.store.api import OptOut, StoreError
-from smppd.store.installation import Installation
+from smppd.store.installation import ACTS, CONSENTS, OPT_OUTS, SUSPENSIONS, Installation
 from smppd.traffic.suspension import Suspension
 
 log = logging.getLogger("smppd.nodes")
@@ -28,11 +28,6 @@ EVERY: Final = 30.0
 """Seconds between two looks that nobody asked for."""
 KEYS: Final = 120
 """Opt-outs that are told by their keys; where there are more, all is looked at."""
-OPT_OUTS: Final = "opt-outs"
-CONSENTS: Final = "consents"
-SUSPENSIONS: Final = "suspensions"
-ACTS: Final = "acts"
-"""Topics."""
 
 
 class Fellows(Protocol):

@@ -199,7 +199,8 @@ def _work(line: bytes) -> None:
 def _tell(job: Job, stack: ExitStack) -> None:
     directory = job.store.directory
     _lock(directory, stack)
-    records = installed(job.store, job.node, settle=False).records()
+    # What this node wrote: each node tells its own, once.
+    records = installed(job.store, job.node, settle=False).records(job.node)
     stack.callback(records.close)
     trail = AuditTrail(directory / AUDIT_FILE, None)
     stack.callback(trail.close)

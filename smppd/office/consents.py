@@ -22,7 +22,7 @@ from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Authority
 from smppd.records.looks import LookKey, key_of
 from smppd.store.consents import ConsentRow, Standing
-from smppd.store.installation import Installation
+from smppd.store.installation import CONSENTS, Installation
 from smppd.store.opening import installation
 from smppd.vault.certificate import certify
 from smppd.vault.keys import InstallSecrets
@@ -146,6 +146,7 @@ def tell(store: Installation, add: Sequence[Standing] = (), remove: Sequence[Sta
     """Tells the daemon that uses the store what changed; False where none does. ControlError where one does and cannot be told:
     what it knows is older than the store then."""
     if not store.in_use():
+        store.tell(CONSENTS)
         return False
     for at in range(0, max(len(add), len(remove)), CHANGES):
         request = {

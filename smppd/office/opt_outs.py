@@ -27,7 +27,7 @@ from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Authority
 from smppd.records.looks import MONTH, LookKey, key_of
 from smppd.store.api import Doubt, OptOut, StoreError
-from smppd.store.installation import Installation, OptOutRows
+from smppd.store.installation import OPT_OUTS, Installation, OptOutRows
 from smppd.store.opening import installation
 
 PATIENCE: Final = 60.0
@@ -235,6 +235,7 @@ def change_register(store: Installation, changes: Sequence[OptOut], decided: Seq
             rows.write(changes, decided)
     finally:
         lock.release()
+    store.tell(OPT_OUTS)
 
 
 def _ask(directory: Path, changes: Sequence[OptOut], decided: Sequence[int]) -> None:

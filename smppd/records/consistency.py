@@ -9,7 +9,7 @@ that is kept on another machine shows that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -42,13 +42,28 @@ def named_seals(trail: AuditTrail) -> list[tuple[int, bytes]]:
     return named
 
 
-def anchor_faults(verdict: LogVerdict, trail: AuditTrail) -> list[str]:
-    """Whether the oldest rows of the log were deleted by a purge."""
+ANCHORS: Final = "anchors"
+"""In front of a node's number: name of what a purge remembers of where its log begins (`PurgeRows.remember`), the newest last,
+each as `anchor_named` gives it."""
+
+
+def anchor_named(row: int, chain: bytes, keys: ChainKeys) -> list[str]:
+    """Where a log begins since a purge, and what vouches for that: row, chain, MAC, in hexadecimal."""
+    return [f"{row:016x}", chain.hex(), keys.purged(row, b"anchor" + chain).hex()]
+
+
+def anchor_faults(
+    verdict: LogVerdict, trail: AuditTrail | None, keys: ChainKeys | None = None, remembered: Sequence[object] = ()
+) -> list[str]:
+    """Whether the oldest rows of the log were deleted by a purge. trail: None where it is on another machine. keys, remembered:
+    what `ANCHORS` has of the node, where there are several."""
     if verdict.anchor is None and verdict.anchor_row is None:
+        return []
+    if keys is not None and anchor_named(verdict.anchor_row or 0, verdict.anchor or b"", keys) in remembered:
         return []
     row = "" if verdict.anchor_row is None else f"{verdict.anchor_row:016x}"
     anchor = (verdict.anchor or b"").hex()
-    for entry in trail.entries(events=(AuditEvent.PURGE,)):
+    for entry in () if trail is None else trail.entries(events=(AuditEvent.PURGE,)):
         if entry.what.get("anchor") == anchor and entry.what.get("row", "") == row:
             return []
     return ["the log's oldest rows were deleted by no purge on the audit trail"]
@@ -65,11 +80,12 @@ class _Known(NamedTuple):
     seal: tuple[Seal, bytes] | None = None
 
 
-def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail) -> list[str]:
-    """The faults: what does not fit. Empty where all fits. It works beside a running daemon, since the file that must be
-    ahead of another is read after it. Raises StoreError and VaultError where something cannot be read."""
+def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail | None) -> list[str]:
+    """The faults: what does not fit. Empty where all fits. trail: None where it is on another machine, that of the node
+    which is asked about. It works beside a running daemon, since the file that must be ahead of another is read after it.
+    Raises StoreError and VaultError where something cannot be read."""
     faults: list[str] = []
-    named = named_seals(trail)
+    named = named_seals(trail) if trail is not None else []
     before = _keys_side(states, keys, faults)
     data = _log_side(states, keys, faults)
     after = _keys_side(states, keys, [])
@@ -85,7 +101,7 @@ def cross_faults(states: States, keys: ChainKeys, trail: AuditTrail) -> list[str
     faults += _named_faults(states, named, number)
     if data.audit is not None and (after.audit is None or after.audit[0] < data.audit[0]):
         faults.append("keys.db was put back to an older copy: data.db knows a newer entry of the audit trail")
-    if not _begins(trail, before, data, after):
+    if trail is not None and not _begins(trail, before, data, after):
         faults += audit_faults(trail, (before.audit, data.audit, _head_of(data.seal)))
     return list(dict.fromkeys(faults))
 

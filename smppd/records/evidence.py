@@ -36,7 +36,7 @@ from smppd.records.holds import Hold
 from smppd.records.lookup import Found, LogReader
 from smppd.records.verify import row_digests
 from smppd.store.holds import HeldRow
-from smppd.store.log import LAST_ID, LogRow, read_purged
+from smppd.store.log import LAST_ID, LogRow, Records, read_purged
 from smppd.vault.bundle import SealedWriter
 from smppd.vault.certificate import PUBLIC_KEY, certify
 from smppd.vault.chain import GENESIS, ChainKeys, Seal, chain
@@ -122,8 +122,10 @@ class _Lines:
 class _Chain:
     """Walks the rows from a held record's up to the checkpoint that covers it, once each."""
 
-    def __init__(self, reader: LogReader, keys: ChainKeys, lines: _Lines) -> None:
-        self._records = reader.records
+    def __init__(self, records: Records, keys: ChainKeys, lines: _Lines, node: int | None) -> None:
+        """node: whose chain it is, where there are several."""
+        self._records = records
+        self._named: dict[str, str | int] = {} if node is None else {"node": node}
         self._keys = keys
         self._lines = lines
         self._listed = self._read()
@@ -169,7 +171,7 @@ class _Chain:
         if seal is not None:
             if last != seal[0].seq or link != seal[0].chain:
                 self.faults.append(f"the log is not the one that checkpoint {seal[0].number} was made of")
-            self.seals.append(_seal_line(*seal))
+            self.seals.append(_seal_line(*seal) | self._named)
 
     def _before(self, seq: int) -> bytes:
         return self._records.link_before(seq) or GENESIS
@@ -197,6 +199,7 @@ class _Chain:
                 "link": bytes(row.chain or b"").hex(),
                 "checkpoint": seal,
                 "fits": fits,
+                **self._named,
             }
         )
         return bytes(row.chain or b"")
@@ -226,7 +229,7 @@ def write(
     files.add("README.txt", README.encode())
     files.add("hold.json", _json(about))
     lines, links = _Lines(files, "records"), _Lines(files, "chain")
-    walk = _Chain(reader, keys, links)
+    records, walks = reader.records, dict[int, _Chain]()
     shown: list[dict[str, Any]] = []
     faults: list[str] = []
     count = 0
@@ -241,7 +244,10 @@ def write(
         except SealError as error:
             faults.append(f"record {row.record:016x}: {error}")
             continue
-        walk.cover(seq)
+        node = records.node(seq)
+        if node not in walks:
+            walks[node] = _Chain(records.of(node), keys, links, node if records.several else None)
+        walks[node].cover(seq)
         pdu = opened.pdu()
         said = describe(Found(seq, opened))
         lines.add(
@@ -264,9 +270,11 @@ def write(
         progress(count)
     lines.flush()
     links.flush()
-    faults += walk.faults
-    files.add("seals.jsonl", b"".join(json.dumps(one).encode() + b"\n" for one in walk.seals))
-    made = Made(count, walk.rows, len(walk.seals), walk.unsealed, tuple(faults))
+    each = [walks[node] for node in sorted(walks)]
+    faults += [fault for walk in each for fault in walk.faults]
+    seals = [seal for walk in each for seal in walk.seals]
+    files.add("seals.jsonl", b"".join(json.dumps(one).encode() + b"\n" for one in seals))
+    made = Made(count, sum(walk.rows for walk in each), len(seals), sum(walk.unsealed for walk in each), tuple(faults))
     files.add("index.html", page(about, shown, made).encode())
     facts = {
         "what": "smppd evidence bundle",
@@ -359,7 +367,8 @@ are the ones that were accepted then. Begin with index.html. Everything in here 
   hold.json            who demanded the hold, in which matter, what it covers
   records/*.jsonl      one message a line: time, account, numbers, text, events, and its proof
   chain/*.jsonl        one row of the gateway's log a line, in order, from each message's row up to its checkpoint
-  seals.jsonl          the signed checkpoints that cover these rows
+  seals.jsonl          the signed checkpoints that cover these rows; where lines of both have a `node`, several gateways had one
+                       log, and each has a chain and checkpoints of its own
   manifest.json        size and SHA-256 of every other file, signed (manifest.sig) with the key in installation.pem
 
 HOW TO VERIFY IT (nothing of smppd is needed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from smppd.message import BESIDE, FINAL_STATES, Event, State, read_events
@@ -16,7 +17,7 @@ from smppd.records.held import HeldParts
 from smppd.records.places import Place
 from smppd.records.segments import BUCKETS, records_between
 from smppd.records.vouch import Voucher
-from smppd.store.log import LogRow, Records, read_purged
+from smppd.store.log import APART, LogRow, Records, read_purged
 from smppd.vault.seal import (
     SECRETS_BYTES,
     Direction,
@@ -106,10 +107,13 @@ class LogExport:
         *,
         bodies: bool = False,
         stretch: int = STRETCH_RECORDS,
+        everywhere: Records | None = None,
     ) -> None:
-        """keys, held: what opens records. sees(account): whether its messages are wanted. bodies: texts are opened too.
-        stretch: records of a stretch, about."""
+        """records: the log of one node, in which ids rise. everywhere: that of all nodes, which may tell of its messages; None
+        where there is one. keys, held: what opens records. sees(account): whether its messages are wanted. bodies: texts are
+        opened too. stretch: records of a stretch, about."""
         self._records = records
+        self._everywhere = everywhere
         self._keys = keys
         self._held = held
         self._voucher = voucher
@@ -236,22 +240,33 @@ class LogExport:
         if last is None or not events:
             return events
         low, high = min(events), max(events)
-        upto = self._records.indexed()
+        records = self._everywhere or self._records
+        # What another node tells may stand before the message, where its clock is behind.
+        first = last.seq + 1 if self._everywhere is None else max(0, low - APART)
+        own = records.node(last.seq)
         told: dict[int, bytes | None] = {}
-        if last.seq < upto:
+        if first <= max(records.covered().values(), default=0):
             for bucket in range(BUCKETS):
-                for segment in self._records.event_segments(bucket, high, last.seq + 1):
-                    told.update((seq, None) for seq in records_between(segment, low, high) if seq > last.seq)
-        after = max(upto, last.seq)
-        while page := self._records.told(after, _PAGE):
-            after = page[-1][0]
-            told.update(page)
+                for segment in records.event_segments(bucket, high, first):
+                    told.update((seq, None) for seq in records_between(segment, low, high) if seq >= first)
+        front = records.covered()
+        front = {node: max(upto, last.seq if node == own else first - 1) for node, upto in front.items()}
+        front.setdefault(own, last.seq)
+        while page := records.told_beyond(front, _PAGE):
+            for seq, _block in page:
+                front[records.node(seq)] = seq
+            told.update((seq, block) for seq, block in page if seq >= first)
         for seq in sorted(told):
+            if seq <= last.seq and records.node(seq) == own:
+                continue  # it was gone through
             block = told[seq]
             for event in read_events(self._records.events(seq) if block is None else block):
                 mine = events.get(event.id)
                 if mine is not None:
                     mine.append(event)
+        if self._everywhere is not None:
+            for mine in events.values():
+                mine.sort(key=attrgetter("time"))
         return events
 
     def _open(self, one: _Standing) -> OpenRecord:

@@ -28,6 +28,7 @@ from smppd.config import Retain
 from smppd.events import AuditEvent
 from smppd.pacing import breathe, breathing
 from smppd.records import looks
+from smppd.records.consistency import ANCHORS, anchor_named
 from smppd.records.due import RETAIN, SPANS, TURN, Due, PurgePlan, add_spans
 from smppd.records.erasure import Eraser
 from smppd.records.keeping import Keeper
@@ -50,6 +51,7 @@ from smppd.vault.seal import (
 EVERY: Final = 3600.0
 """Seconds between looks for what is due, in the daemon."""
 
+_ANCHORS: Final = 4  # a purge may be killed between this and what it says
 _NOTED: Final = 1.0
 _FRONT_ROWS: Final = 2000
 _SEGMENTS: Final = 64
@@ -413,7 +415,7 @@ class Purger:
                 break
             last, link, count = seq, bytes(chain), count + 1
         if last:
-            self._audit({"rows": count, "anchor": link.hex(), "row": f"{last:016x}"})
+            self._tell_ends(rows[:count])
         parsed = map(read_scope, self.rows.scopes())
         starts = [scope[2].start for scope in parsed if scope is not None and scope[1] is Part.NUMBERS]
         oldest = max(last, rows[0][0]) if rows else 0
@@ -426,6 +428,20 @@ class Purger:
         self.done.rows += count
         self._unclean = self._unclean or bool(last or segments)
         return bool(last or segments)
+
+    def _tell_ends(self, gone: Sequence[tuple[int, bytes, int]]) -> None:
+        """Puts on the trail where the log of each node begins from now on. Where there are several, this trail is not at hand
+        for whoever verifies at another machine: there the chain's key vouches for it."""
+        ends: dict[int, tuple[int, bytes, int]] = {}
+        for seq, chain, _size in gone:
+            node = self.rows.node(seq)
+            ends[node] = seq, bytes(chain), ends.get(node, (0, b"", 0))[2] + 1
+        for node, (seq, chain, count) in sorted(ends.items()):
+            if self.rows.several and self._chain_keys is not None:
+                before: list[list[str]] = self.rows.remembered(f"{ANCHORS} {node}", [])
+                end = anchor_named(seq, chain, self._chain_keys)
+                self.rows.remember({f"{ANCHORS} {node}": [*before, end][-_ANCHORS:]})
+            self._audit({"rows": count, "anchor": chain.hex(), "row": f"{seq:016x}"})
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ def main() -> int:
 
 
 def _trace(job: Job) -> None:
-    records = installed(job.store, job.node, settle=False).records()
+    records = installed(job.store, job.node, settle=False).records(job.node)
     try:
         sampler = Sampler(job.sample)
         lives = Lives(sampler, job.accounts)

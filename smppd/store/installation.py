@@ -27,6 +27,11 @@ from smppd.vault.chain import ChainKeys
 from smppd.vault.kek import Kek
 from smppd.vault.keys import KeyRing, KeyRows
 
+OPT_OUTS: Final = "opt-outs"
+CONSENTS: Final = "consents"
+SUSPENSIONS: Final = "suspensions"
+ACTS: Final = "acts"
+"""Topics of what nodes tell each other that they share (`Installation.tell`, `store.nodes.Nodes.tell`)."""
 AUDIT_FILE: Final = "audit.db"
 """In `Installation.directory`: the audit trail, a file of this node whatever back end has the store."""
 RESTORED: Final = "restored"
@@ -69,12 +74,13 @@ class OptOutRows(Protocol):
 
 class OtherNode(NamedTuple):
     """Another node of the store. epoch: another one after each start and take-over; at_work: a daemon has its place; holds: it
-    has something on its way, which nobody else has."""
+    has something on its way, which nobody else has. heir: the node that took it over, None for none."""
 
     number: int
     epoch: int
     at_work: bool
     holds: bool
+    heir: int | None = None
 
 
 class StoreLock(Protocol):
@@ -252,8 +258,12 @@ class Installation(Protocol):
 
     # -- the log -------------------------------------------------------------------------------------------------------
 
-    def records(self) -> Records:
-        """The sealed log, only to be read."""
+    @property
+    def node(self) -> int:
+        """The number of this node, whose chain and whose log it is where nothing else is said."""
+
+    def records(self, of: int | None = None) -> Records:
+        """The sealed log, only to be read: of all nodes or, ``of`` a node, what that one wrote."""
 
     def index(self) -> IndexRows:
         """The log for who builds its indexes."""
@@ -267,8 +277,8 @@ class Installation(Protocol):
     def waiting_erasures(self) -> list[Waiting]:
         """What of the erasure journal still waits, in order; none where the store is of a version before there was one."""
 
-    def states(self) -> States:
-        """What the parts of the store say of each other. Opens nothing before it is asked."""
+    def states(self, of: int | None = None) -> States:
+        """What the parts of the store say of each other, of this node or another one. Opens nothing before it is asked."""
 
     def witness(self, keys: ChainKeys, number: int, digest: bytes) -> None:
         """Tells the store that the audit trail has this entry (number and hash), so that a trail without it is found out."""

@@ -143,6 +143,9 @@ class Records(Log, Protocol):
     def held(self) -> HeldRows:
         """What holds keep of it, to be read only."""
 
+    def of(self, node: int) -> Records:
+        """What one node wrote, with its chain; closed with this."""
+
     def near(self, record_id: int) -> list[int]:
         """The ids of the rows that may hold a record: the one begun before its id was drawn, and the next."""
 

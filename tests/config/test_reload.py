@@ -60,6 +60,7 @@ def test_what_a_reload_can_do(tmp_path: Path, old: str, new: str, sentences: lis
         ("path: var", "path: var2", ["store changed: needs a restart"]),
         ("file: kek", "file: kek2", ["keys changed: needs a restart"]),
         ("routes:", "node: 3\nhttp: null\nroutes:", ["http changed: needs a restart", "node changed: needs a restart"]),
+        ("routes:", "node_name: gw2\nroutes:", ["node_name changed: needs a restart"]),
         (
             "127.0.0.1:0",
             "127.0.0.1:1",

@@ -20,6 +20,8 @@ from smppd.daemon.traffic import TrafficMemory
 from smppd.metrics import Metrics
 from smppd.store.api import OPT_OUTS, OptOut
 from smppd.store.consents import FOREVER, ConsentRow
+from smppd.store.postgres.announcing import CHANNEL, read
+from smppd.store.postgres.connection import Connection
 from smppd.traffic.suspension import KIND, Suspension
 from smppd.vault.documents import DocumentSealer
 from tests.store.pairs import NodeBuilder, pair
@@ -162,6 +164,16 @@ def test_what_was_not_heard_is_found_with_the_next_look(nodes: tuple[Node, Node,
     for node in (one, two):
         node.waits()
         assert node.stands(b"447700900125")
+
+
+def test_a_command_tells_the_daemons(nodes: tuple[Node, Node, Wire]) -> None:
+    place = nodes[0].builder.place
+    with closing(Connection(cast("Any", place)._server)) as db:
+        db.run(f"LISTEN {CHANNEL}")
+        place.tell("opt-outs")
+        note = next(db._db.notifies(timeout=10, stop_after=1))
+    told = read(note.payload)
+    assert told is not None and (told.node, told.topic, told.detail) == (None, "opt-outs", "")
 
 
 def test_more_than_can_be_told_is_looked_for(nodes: tuple[Node, Node, Wire]) -> None:

@@ -34,3 +34,15 @@ def test_what_waits_long_is_told() -> None:
     assert checks(world)["oldest"] == "ok"
     world.passes(2)
     assert checks(world)["oldest"] == "degraded: the oldest message waits 301 s"
+
+
+def test_a_node_that_may_be_taken_for_dead_is_not_ready() -> None:
+    world = World()
+    store: Any = world.store
+    store.alive = True
+
+    def asked(**nodes: str) -> bool:
+        return health(world.settings, world.relay, store, [], draining=False, over=False, nodes=nodes).ready
+
+    assert asked() and asked(lease="ok", nodes="degraded: node 2 (gw2) is late")
+    assert not asked(lease="failed: the lease was not renewed for 7 s", nodes="ok")

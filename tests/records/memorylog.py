@@ -202,6 +202,9 @@ class MemoryLog:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
+    def of(self, node: int) -> MemoryLog:
+        return self
+
     def near(self, record_id: int) -> list[int]:
         if not 0 < record_id <= LAST_ID:
             return []

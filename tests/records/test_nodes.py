@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import tarfile
+from collections.abc import Container, Iterator
 from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from smppd.audit.trail import AuditTrail
+from smppd.feed.lines import Cursor, Wanted
+from smppd.feed.tail import Tail
 from smppd.ids import id_time
 from smppd.message import State
+from smppd.records.consistency import ANCHORS, anchor_faults, cross_faults
+from smppd.records.evidence import write
 from smppd.records.extents import Extents
 from smppd.records.indexer import Indexer
-from smppd.records.listing import Place, by_time
+from smppd.records.listing import Place as ListPlace
+from smppd.records.listing import by_time
+from smppd.records.log_export import LogExport
+from smppd.records.places import Place
 from smppd.records.search import by_number
+from smppd.records.verify import LogVerdict, verify_log
 from smppd.records.vouch import Voucher
 from smppd.store.api import StoreError
 from smppd.vault.chain import ChainKeys
+from tests.records.holding import LIFE, demand, holds, kept, purge, purger
+from tests.store.builder import DAY
 from tests.store.pairs import NodeBuilder, pair
 
 SUBJECT = b"447700900999"
@@ -104,7 +120,7 @@ def test_nothing_is_missed_in_any_order(nodes: Pair, seed: int) -> None:
         if random.random() < 0.2:
             assert found(nodes[0]) == sorted((one for one, theirs in there.items() if theirs), reverse=True)
     with nodes[1].reader() as reader:
-        page = by_time(reader, 0.0, float("inf"), None, Place(), 1000, 1000)
+        page = by_time(reader, 0.0, float("inf"), None, ListPlace(), 1000, 1000)
         assert {one.record.header.record_id for one in page.found} == set(there)
     every = [row[0] for row in nodes[0].house.ask("SELECT seq FROM log")]
     extents = Extents(rows, id_time).all()
@@ -186,3 +202,183 @@ def test_a_row_is_held_against_the_chain_of_its_own_node(tmp_path: Path) -> None
                 before = row
                 chains.add(records.chain_of(row.seq))
         assert chains == {1, 2}
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Iterator[Pair]:
+    with pair(tmp_path, sealed=True) as both:
+        yield both
+
+
+def verified(node: NodeBuilder, of: int, erased: Container[int] = frozenset()) -> LogVerdict:
+    with closing(node.place.records(of)) as records:
+        return verify_log(records, id_time, node.keys.public, None, node.keys, erased)
+
+
+def test_each_log_is_verified_by_itself(sealed: Pair) -> None:
+    one, two = sealed
+    for _ in range(3):
+        for node in sealed:
+            node.now += 60.0
+            record(node)
+            node.commit()
+    two.close()
+    for of in (1, 2):
+        verdict = verified(one, of)
+        assert verdict.ok and verdict.records == 3, verdict.reason
+        with closing(one.place.states(of)) as states:
+            assert cross_faults(states, one.keys, None) == []
+    assert verified(one, 2).clean and not verified(one, 1).clean, "of one that was killed its seals say so"
+    assert [(other.number, other.at_work) for other in one.place.others()] == [(2, False)]
+    one.house.edit("UPDATE log SET events = 'x' WHERE node = 2 AND seq = (SELECT max(seq) FROM log WHERE node = 2)")
+    assert verified(one, 1).ok and not verified(one, 2).ok
+    one.house.edit("DELETE FROM seals WHERE node = 2 AND number = (SELECT max(number) FROM seals WHERE node = 2)")
+    with closing(one.place.states(2)) as states:
+        assert "cut off or put back" in cross_faults(states, one.keys, None)[0]
+
+
+def test_where_the_logs_begin_after_a_purge_every_machine_can_tell(sealed: Pair, tmp_path: Path) -> None:
+    one, two = sealed
+    for _ in range(3):
+        for node in sealed:
+            node.now += 60.0
+            record(node)
+            node.commit()
+    for node in sealed:
+        node.now += 40 * DAY
+        record(node)
+        node.commit()
+    with (
+        AuditTrail(tmp_path / "one.db", one.install.audit) as trail,
+        AuditTrail(tmp_path / "two.db", b"k" * 32) as other,
+    ):
+        with purger(one, trail, account1=LIFE, account2=LIFE) as work:
+            assert work.run(one.now).rows >= 4
+        with closing(two.place.purge()) as rows:
+            for of in (1, 2):
+                verdict = verified(two, of)
+                assert verdict.ok and verdict.anchor_row
+                known = rows.remembered(f"{ANCHORS} {of}", [])
+                assert anchor_faults(verdict, trail) == []
+                assert (
+                    anchor_faults(verdict, other, two.keys, known)
+                    == []
+                    == anchor_faults(verdict, None, two.keys, known)
+                )
+                assert anchor_faults(verdict, other, two.keys, [])
+                cut = verdict._replace(anchor_row=verdict.anchor_row + 1)
+                assert anchor_faults(cut, None, two.keys, known), "somebody else has cut it off"
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+@pytest.mark.parametrize("behind", [-5.0, 5.0])
+def test_an_export_of_one_node_has_what_another_tells_of_its_messages(
+    sealed: Pair, indexed: bool, behind: float
+) -> None:
+    one, two = sealed
+    two.behind = behind
+    ids = []
+    for _ in range(3):
+        one.now += 1.0
+        ids.append(record(one))
+        one.event(ids[-1], State.SUBMITTED)
+        one.commit()
+        two.now = one.now + 0.5
+        record(two)
+        two.event(ids[-1], State.DELIVERED)
+        two.commit()
+    if indexed:
+        index(one, run=3)
+    with one.reader() as reader, closing(one.place.records(1)) as own:
+        for stretch in (1, 100):
+            made = LogExport(
+                own,
+                reader.ring,
+                reader.held,
+                Voucher(own, one.keys),
+                lambda _account: True,
+                stretch=stretch,
+                everywhere=reader.records,
+            )
+            found = list(made.messages(Place(), 0.0, float("inf")))
+            assert [message.record.header.record_id for message in found] == ids and not made.damaged
+            assert [message.life.state for message in found] == [State.DELIVERED] * 3
+            assert all(message.life.submitted for message in found)
+
+
+def test_a_feed_tells_what_its_node_wrote_and_no_more(sealed: Pair, tmp_path: Path) -> None:
+    _one, two = sealed
+    ids = []
+    for _ in range(2):
+        for node in sealed:
+            node.now += 1.0
+            ids.append(record(node))
+            node.commit()
+    two.event(ids[0], State.DELIVERED)
+    two.commit()
+    told: dict[int, list[tuple[str, str]]] = {}
+    for node in sealed:
+        with closing(node.place.records(node.node)) as records, AuditTrail(tmp_path / "audit.db", b"k" * 32) as trail:
+            page = Tail(records, trail, Wanted()).page(Cursor())
+        lines = [json.loads(line.data) for line in page.lines]
+        told[node.node] = [(line["event"], line.get("id", "")) for line in lines]
+        assert {line["account"] for line in lines} <= {"account1", "account2"}
+    accepted = {node: [identity for event, identity in lines if event == "accepted"] for node, lines in told.items()}
+    assert accepted == {1: [f"{one:016x}" for one in ids[::2]], 2: [f"{one:016x}" for one in ids[1::2]]}
+    assert told[2][-1][1] == f"{ids[0]:016x}", "of another node's message, whose account it knows"
+
+
+def test_a_hold_keeps_what_both_nodes_have_and_what_came_late(sealed: Pair) -> None:
+    one, two = sealed
+    late = record(two)
+    held = []
+    for node in (one, two):
+        node.now = two.now + 5.0
+        if node is one:
+            held.append(record(one))
+            one.commit()
+    number = demand(one, SUBJECT)
+    assert kept(one, number) == 1
+    two.commit()
+    after = two.record(destination=SUBJECT, account="account2")
+    two.commit()
+    held += [late, after]
+    for node in sealed:
+        node.now += 40 * DAY
+    retains = {"account1": LIFE, "account2": LIFE}
+    assert purge(one, **retains).keys == 4
+    assert kept(one, number) == 3, "a hold looks at what is young once more"
+    with one.reader() as reader:
+        for identity in held:
+            found_one = reader.record(identity)
+            assert found_one is not None and found_one.record.numbers is not None
+        assert found(one) == sorted(held, reverse=True)
+        out = Out()
+        own = holds(one)
+        hold = own.get(number)
+        assert hold is not None
+        made = write(
+            cast("Any", out),
+            reader,
+            hold,
+            own.parts,
+            lambda each: {"id": each.record.header.record_id},
+            one.keys,
+            Ed25519PrivateKey.generate(),
+            "fingerprint",
+            one.now,
+            "test",
+        )
+        own.close()
+    assert not made.faults and made.records == 3
+    with tarfile.open(fileobj=BytesIO(out.getvalue())) as bundle:
+        files = [bundle.extractfile(name) for name in bundle.getnames() if name.startswith("chain/")]
+        chain = [json.loads(line) for file in files if file is not None for line in file.read().splitlines()]
+    assert {line["node"] for line in chain} == {1, 2} and all(line["fits"] for line in chain)
+
+
+class Out(BytesIO):
+    """It stays open to be read."""
+
+    def close(self) -> None:
+        pass

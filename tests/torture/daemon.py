@@ -71,9 +71,10 @@ class Daemon(Gateway):
 
     def launch(self) -> None:
         """Starts the process; does not wait for it."""
-        if self.short and self.source == ROOT and self.mutation is None and not self.environment:
+        if self.short and self.source == ROOT and self.mutation is None and self.environment.keys() <= forked.PRELOADED:
             streams = os.devnull, str(self.log_file), str(self.log_file)
-            self.process = forked.Forked(["run", "--config", str(self.config_file)], streams)
+            environment = {**os.environ, **self.environment}
+            self.process = forked.Forked(["run", "--config", str(self.config_file)], streams, environment=environment)
             return
         module = "smppd" if self.mutation is None else "tests.torture.mutated"
         environment = {**os.environ, "PYTHONPATH": f"{self.source}{os.pathsep}{ROOT}", **self.environment}

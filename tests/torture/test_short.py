@@ -37,14 +37,12 @@ _SHORT: Final = [name for name in CAMPAIGNS if name not in ("nodes", "frozen", "
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[tuple[Path, list[dict[str, Any]]]]]]:
+def runs(disk: Path) -> Iterator[dict[str, Future[tuple[Path, list[dict[str, Any]]]]]]:
     """All campaigns, three at a time: most of their time they wait for a process to start or a timer to run out."""
 
-    # Made here: pytest's factory is not for several threads.
-    places = {name: tmp_path_factory.mktemp(f"torture-{name}") for name in _SHORT}
-
     def run(name: str) -> tuple[Path, list[dict[str, Any]]]:
-        scratch = places[name]
+        scratch = disk / f"torture-{name}"
+        scratch.mkdir()
         results = Results(scratch / "results", name)
         options = Options(short=True, scratch=scratch)
         return scratch, run_campaign(CAMPAIGNS[name], options, results, say=lambda _line: None)

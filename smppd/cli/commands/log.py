@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any, Final
 
 from rich import box
@@ -32,6 +32,7 @@ from smppd.cli.commands.log_export import register_export, run_export
 from smppd.cli.numbers import typed_of
 from smppd.cli.progress import progress as progress_bar
 from smppd.cli.reason import add_reason, why_of
+from smppd.cli.verdicts import Erased, as_json, end_of, of_node, other_nodes
 from smppd.ids import id_time
 from smppd.numbering import SHORT_DIGITS
 from smppd.office.access import Access, guarded
@@ -42,7 +43,7 @@ from smppd.operators.roles import Act
 from smppd.records.consistency import anchor_faults, cross_faults, note_faults, note_of
 from smppd.records.erasure_journal import NAME, ErasedIds
 from smppd.records.shipped import check_seals
-from smppd.records.verify import LogVerdict, verify_log
+from smppd.records.verify import verify_log
 from smppd.vault.mask import mask_number
 
 _COLUMNS: Final = (
@@ -79,6 +80,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "id", metavar="ID", help="the message id as the customer saw it (16 hex characters), or in decimal"
     )
     verify = actions.add_parser("verify", help="recompute the digest chain; status 1 if the log was tampered with")
+    verify.add_argument("--node", type=int, metavar="N", help="of other nodes only this one (default: all)")
     add_notes(verify)
     add_shipped(verify, "checkpoint")
     for action in (search, show):
@@ -197,23 +199,36 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
                 lambda lines: check_seals(lines, states, keys, trail, expected(args, access.directory)),
             )
             faults += shipped.faults
-    with progress_bar("Verifying") as progress:
-        erased = ErasedIds(access.directory / NAME, keys.public)
-        verdict = verify_log(access.reader.records, id_time, keys.public, progress, keys, erased)
+    store, others = access.store, other_nodes(access, args.node)
+    with ExitStack() as opened:
+        progress = opened.enter_context(progress_bar("Verifying"))
+        erased = Erased(ErasedIds(access.directory / NAME, keys.public))
+        records = access.reader.records
+        if records.several:
+            erased.rows = opened.enter_context(closing(store.erasures()))
+            records = opened.enter_context(closing(store.records(store.node)))
+        verdict = verify_log(records, id_time, keys.public, progress, keys, erased)
+        each = [of_node(access, one, erased, progress) for one in others]
+        faults += anchor_faults(verdict, trail, keys, erased.anchors(store.node))
     audit = trail.verify()
-    faults += anchor_faults(verdict, trail) + ([] if audit.ok else [f"the audit trail: {audit.reason}"])
+    faults += [] if audit.ok else [f"the audit trail: {audit.reason}"]
     verdict = verdict.with_faults(faults)
     with closing(access.states()) as states:
         note = note_of(states, trail, time.time()).line()
     first = None if verdict.first is None else iso(id_time(verdict.first) * 1000)
+    ok = verdict.ok and all(other.verdict.ok for other in each)
     if args.json:
-        said = {} if shipped is None else {"shipped": shipped.as_json()}
-        print(json.dumps(_verdict_as_dict(verdict, first) | {"note": note, "compared": len(against)} | said))
-    elif verdict.ok:
+        said: dict[str, Any] = {} if shipped is None else {"shipped": shipped.as_json()}
+        if each:
+            said |= {"ok": ok, "node": store.node, "nodes": [other.as_dict() for other in each]}
+            said |= {"erased_elsewhere": erased.elsewhere}
+        print(json.dumps(as_json(verdict, first) | {"note": note, "compared": len(against)} | said))
+        return 0 if ok else 1
+    if verdict.ok:
         print(f"The log is sound: {verdict.reason}; {verdict.checkpoints} signed checkpoints found in it.")
         if first:
             print(f"It begins at {first}; of {verdict.purged} purged records only the digests are left.")
-        print(_end(verdict))
+        print(end_of(verdict))
         if against:
             print(f"What was noted is in it ({len(against)} notes).")
         if shipped is not None:
@@ -222,35 +237,16 @@ def _verify(access: Access, args: argparse.Namespace) -> int:
         say(f"The log is NOT sound: {verdict.reason} ({verdict.rows} good rows).")
         for fault in verdict.faults[1:]:
             say(f"Also: {fault}.")
-    if args.note and verdict.ok and not args.json:
+    for other in each:
+        other.say()
+    if erased.elsewhere:
+        say(
+            f"{erased.elsewhere} records were erased at other nodes, whose erasure journals are on their machines: run `smppd"
+            " log verify` there too."
+        )
+    if args.note and ok:
         print(note)
-    return 0 if verdict.ok else 1
-
-
-def _end(verdict: LogVerdict) -> str:
-    """How far the seals reach: what is behind the last one can be cut off and nobody can tell."""
-    if verdict.seal is None:
-        return "It has no seals yet: the daemon of this version begins them with its next start."
-    plain = verdict.rows - verdict.keyed
-    older = f" Its first {plain} rows are of an older version and were not under a key then." if plain else ""
-    number, at = verdict.seal[0], iso(verdict.sealed_ms)
-    if verdict.clean:
-        return f"It is sealed to its end, a clean one, with checkpoint {number} at {at}.{older}"
-    return (
-        f"Checkpoint {number} at {at} is the last; {verdict.unsealed} rows behind it are not sealed: the daemon runs, or it was"
-        f" killed.{older}"
-    )
-
-
-def _verdict_as_dict(verdict: LogVerdict, first: str | None) -> dict[str, Any]:
-    fields = verdict._asdict() | {"first": first, "anchor": verdict.anchor.hex() if verdict.anchor else None}
-    fields["first_bad"] = None if verdict.first_bad is None else f"{verdict.first_bad:016x}"
-    fields["anchor_row"] = None if verdict.anchor_row is None else f"{verdict.anchor_row:016x}"
-    fields["seal"] = None if verdict.seal is None else f"{verdict.seal[0]}:{verdict.seal[1].hex()}"
-    fields["last"] = None if verdict.last is None else f"{verdict.last[0]:016x}:{verdict.last[1].hex()}"
-    fields["sealed"] = iso(verdict.sealed_ms) if verdict.sealed_ms else None
-    del fields["sealed_ms"]
-    return fields
+    return 0 if ok else 1
 
 
 # -- showing ---------------------------------------------------------------------------------------------------------

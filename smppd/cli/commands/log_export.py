@@ -34,6 +34,7 @@ from smppd.records.looks import Shown
 from smppd.records.lookup import Found
 from smppd.records.places import BadPlace, Place
 from smppd.records.vouch import Voucher
+from smppd.store.log import Records
 
 COLUMNS: Final = (
     "cursor", "id", "account", "direction", "accepted", "submitted", "final", "acknowledged", "state", "error", "error_name",
@@ -78,6 +79,12 @@ def register_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]
         "--state", action="append", choices=_STATES, metavar="S", help="only in this state now; may be repeated"
     )
     parser.add_argument("--after", metavar="CURSOR", help="go on behind this line of another export")
+    parser.add_argument(
+        "--node",
+        type=int,
+        metavar="N",
+        help="what this node has accepted, where several work on one store; each has cursors of its own (default: this node)",
+    )
     parser.add_argument("--limit", type=_positive, metavar="N", help="so many messages at most")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there, mode 0600: whole or not at all")
     parser.add_argument("--force", action="store_true", help="replace FILE")
@@ -146,6 +153,22 @@ def _accounts(args: argparse.Namespace, authority: Authority) -> frozenset[str] 
     return asked or authority.accounts
 
 
+def _log_of(access: Access, node: int | None) -> tuple[Records, Records | None]:
+    """The log that is exported and, where there are several, that of all."""
+    store, reader = access.store, access.reader
+    if not reader.records.several:
+        if node not in (None, store.node):
+            raise CommandError(f"there is no node {node}", 2)
+        return reader.records, None
+    numbers = sorted([store.node, *(one.number for one in store.others())])
+    if node is not None and node not in numbers:
+        raise CommandError(f"there is no node {node}; there are {', '.join(map(str, numbers))}", 2)
+    if node is None:
+        named = ", ".join(str(number) for number in numbers if number != store.node)
+        say(f"This is what node {store.node} has accepted. Others are exported with --node: {named}.")
+    return store.records(store.node if node is None else node), reader.records
+
+
 class _Writer(Protocol):
     """How lines are written."""
 
@@ -210,9 +233,12 @@ class _Export:
         self._tables = {one.name: one.error_table for one in access.settings.upstreams}
         self._shown: list[Shown] = []
         reader = access.reader
+        self._records, everywhere = _log_of(access, args.node)
         sees: Callable[[str], bool] = (lambda _name: True) if accounts is None else accounts.__contains__
-        voucher = Voucher(reader.records, access.chain_keys)
-        self._export = LogExport(reader.records, reader.ring, reader.held, voucher, sees, bodies=args.reveal)
+        voucher = Voucher(self._records, access.chain_keys)
+        self._export = LogExport(
+            self._records, reader.ring, reader.held, voucher, sees, bodies=args.reveal, everywhere=everywhere
+        )
 
     def run(self, after: Place) -> int:
         """All of it; the exit status."""

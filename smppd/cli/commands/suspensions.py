@@ -25,6 +25,7 @@ from smppd.office.unlocking import unlock, witnessed_trail
 from smppd.operators.roles import Act, Authority
 from smppd.store.api import StoreError
 from smppd.store.documents import Documents
+from smppd.store.installation import SUSPENSIONS
 from smppd.store.opening import installation
 from smppd.traffic.suspension import KIND, Suspension
 from smppd.vault.documents import DocumentSealer
@@ -185,6 +186,7 @@ def _tell(settings: Settings) -> str:
         return "."
     except ControlError as error:
         if not store.in_use():
+            store.tell(SUSPENSIONS)
             return ", from the daemon's next start on: none runs."
         raise CommandError(
             f"it is in the store, but the daemon was not told: {error}; run this again, or restart it"

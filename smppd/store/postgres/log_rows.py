@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from typing import Any, Final
 
 from smppd.store.api import StoreBusy, StoreError
@@ -40,8 +41,11 @@ class _PostgresLog:
     def __init__(self, data: Database, node: int | None = None) -> None:
         """node: only what this one wrote; None for all."""
         self.data = data
-        self._node = node
         self._several = False
+        self._of(node)
+
+    def _of(self, node: int | None) -> None:
+        self._node = node
         # The primary key begins with the node: the first rows of each, and of these the first.
         self._nodes = "nodes" if node is None else f"(VALUES ({node:d})) AS nodes (node)"
 
@@ -137,6 +141,12 @@ class PostgresRecords(_PostgresLog):
         self.keys = ReadOnlyKeys.over(self.data)
         self.held = PostgresHeldRows(self.data)
         self._events = EventSegments()
+
+    def of(self, node: int) -> PostgresRecords:
+        """See `store.log.Records`."""
+        same = copy(self)
+        same._of(node)
+        return same
 
     def near(self, record_id: int) -> list[int]:
         """See `store.log.Records`."""

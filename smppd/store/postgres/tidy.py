@@ -27,10 +27,10 @@ _ABOVE: Final = (1 << 31) - 1  # every segment, and more than there are
 _PUT_KEYS: Final = "SELECT put_keys($1, $2::bytea[], $3::bytea[], $4::bytea[])"
 # Of this node's segments, in order, the next so many: their numbers, and whether nothing is sealed under their keys. Those
 # below a number are its own; those that it has from nodes which it took over have other nodes' numbers, and nobody writes
-# under them.
+# under them. What was copied out of an embedded store is this node's too, whatever its numbers are (docs/adr/0029).
 _SEGMENTS: Final = (
     "SELECT ours.segment, NOT ("
-    "EXISTS (SELECT 1 FROM journal WHERE journal.node = ours.segment % 64 AND journal.segment = ours.segment)"
+    "EXISTS (SELECT 1 FROM journal WHERE journal.node IN ($1, ours.segment % 64) AND journal.segment = ours.segment)"
     " OR EXISTS (SELECT 1 FROM cold WHERE cold.segment = ours.segment)"
     " OR EXISTS (SELECT 1 FROM damaged WHERE damaged.segment = ours.segment))"
     " FROM (SELECT convert_from(substr(scope, 9), 'UTF8')::int AS segment FROM keys"

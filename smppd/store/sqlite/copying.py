@@ -6,6 +6,7 @@ The journal's files have no part in it: what lives in them stands in table `spoo
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from smppd.store.copying import (
 )
 from smppd.store.installation import TIDIED
 from smppd.store.journal.reader import numbers
+from smppd.store.lock import LOCK_FILE
 from smppd.store.sqlite.copies import settle
 from smppd.store.sqlite.database import Database, told
 from smppd.store.sqlite.filing import ENDED, FILED
@@ -119,6 +121,7 @@ class SqliteSide:
             if mark is not None:
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 replace_file(self._directory / MARK, mark.pack())
+                self._hand_over(MARK)
                 return
             (self._directory / MARK).unlink(missing_ok=True)
             sync_directory(self._directory)
@@ -277,6 +280,18 @@ class SqliteSide:
         self.close()
         for kind in ("keys", "data"):
             settle(self._directory / f"{kind}.db")
+        try:
+            self._hand_over("keys.db", "data.db", LOCK_FILE)
+        except OSError as error:
+            raise StoreError(f"{self._directory}: {error.strerror or error}") from error
+
+    def _hand_over(self, *names: str) -> None:
+        """Files that root made are the daemon's user's. OSError."""
+        if os.geteuid() == 0:
+            owner = self._directory.stat()
+            for name in names:
+                if (self._directory / name).exists():
+                    os.chown(self._directory / name, owner.st_uid, owner.st_gid)
 
 
 # -- how the files have it ---------------------------------------------------------------------------------------------

@@ -109,6 +109,8 @@ class SqliteInstallation:
         """See `store.installation.Installation`."""
         return in_use(self._directory)
 
+    node = 0
+
     def others(self) -> list[OtherNode]:
         """See `store.installation.Installation`: there are none."""
         return []
@@ -149,7 +151,7 @@ class SqliteInstallation:
 
     # -- the log -------------------------------------------------------------------------------------------------------
 
-    def records(self) -> SqliteRecords:
+    def records(self, _of: int | None = None) -> SqliteRecords:
         """See `store.installation.Installation`."""
         return SqliteRecords(self._settled())
 
@@ -169,7 +171,7 @@ class SqliteInstallation:
         """See `store.installation.Installation`."""
         return waiting_erasures(self._directory)
 
-    def states(self) -> SqliteStates:
+    def states(self, _of: int | None = None) -> SqliteStates:
         """See `store.installation.Installation`."""
         return SqliteStates(self._settled())
 

@@ -141,6 +141,10 @@ class SqliteRecords(_SqliteLog):
         self.data.close()
         self.keys.close()
 
+    def of(self, _node: int) -> SqliteRecords:
+        """See `store.log.Records`: there is one log."""
+        return self
+
     def near(self, record_id: int) -> list[int]:
         """See `store.log.Records`."""
         if not 0 < record_id <= LAST_ID:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from smppd.cli.commands import check
 from smppd.cli.main import main
 from smppd.config import load
 from smppd.policy import pipeline
@@ -152,6 +153,20 @@ def test_advice_does_not_fail(
         "there are no keys yet: `smppd keys init --config",
     ):
         assert advice in err
+
+
+def test_what_is_said_of_a_node_s_number_and_name(tmp_path: Path) -> None:
+    def said(more: str, store: str = "{path: var}") -> list[str]:
+        settings = load(write(tmp_path, BASE.replace("store: {path: var}", f"store: {store}") + more))
+        return [one for one in check.advice(settings) if one.startswith("node")]
+
+    url = "{path: var, url: 'postgresql://smppd@/smppd?host=/nowhere'}"
+    assert not said("") and not said("node: 1\nnode_name: gw1\n", url)
+    assert said("node: 1\n") == ["node 1 is part of the ids alone: the embedded store has one node"]
+    (name,) = said("node_name: gw1\n")
+    assert name.startswith("node_name does nothing")
+    (number,) = said("", url)
+    assert number.startswith("node is not set, so this is node 0")
 
 
 def test_an_address_of_another_host_and_files_open_to_everybody_are_advised(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -76,8 +77,7 @@ def _cleared(pair: Pair, back: bool) -> None:
     if back:
         assert pair.at(pair.config, "store", "shred", "--yes")[0] == 0
     else:
-        with closing(Connection(pair.server)) as db:
-            db.script("DROP SCHEMA smppd CASCADE")
+        _cleared_database(pair)
     assert pair.at(source, "log", "verify")[0] == 0
 
 
@@ -117,6 +117,45 @@ def test_cut_off_by_its_user_it_says_how_to_go_on(pair: Pair) -> None:
     assert pair.at(pair.config, "log", "verify")[0] == 0
     status, _, err = pair.moved()
     assert status == 1 and "that was undone: empty it" in err
+
+
+def test_what_root_copies_is_the_daemons(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: set[str] = set()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, _user, _group: given.add(Path(path).name))
+    pair.day()
+    assert pair.moved()[0] == 0
+    assert "copied.json" in given
+    assert pair.at(pair.config, "store", "shred", "--yes")[0] == 0
+    assert pair.moved(back=True)[0] == 0
+    assert {"keys.db", "data.db", "copied.json", "lock"} <= given
+
+
+def test_killed_while_it_is_taken_back_or_destroyed(pair: Pair) -> None:
+    pair.day()
+    undo = ["store", "copy", "--undo", "--config", str(pair.config), "--to-config", str(pair.there)]
+    shred = ["store", "shred", "--yes", "--config", str(pair.config)]
+    assert pair.moved()[0] == 0
+    count = steps(undo)
+    _cleared_database(pair)
+    for step in sampled(count, 3, last=2):
+        assert pair.moved()[0] == 0
+        killed_at(undo, step)
+        assert pair.moved("--undo")[0] == 0 or pair.at(pair.config, "log", "verify")[0] == 0
+        assert pair.at(pair.there, "log", "verify")[0] == 2
+        _cleared_database(pair)
+    pair.sound()
+    assert pair.moved()[0] == 0
+    assert killed_at(shred, 30)
+    assert pair.at(pair.config, "log", "verify")[0] == 2
+    assert pair.at(pair.config, "store", "shred", "--yes")[0] == 0
+    assert not list(pair.store.glob("*data.db*")) and not (pair.store / "copied.json").exists()
+    assert json.loads(pair.at(pair.there, "log", "verify", "--json")[1])["ok"]
+
+
+def _cleared_database(pair: Pair) -> None:
+    with closing(Connection(pair.server)) as db:
+        db.script("DROP SCHEMA smppd CASCADE")
 
 
 def test_wrong_places_are_refused(pair: Pair, tmp_path: Path) -> None:

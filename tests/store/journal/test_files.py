@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from errno import EIO, ENOSPC
+from errno import EINVAL, EIO, ENOSPC
 from pathlib import Path
 
 import pytest
@@ -139,23 +140,73 @@ def test_no_space_leaves_no_file_and_the_next_try_has_it(
     assert sequences(tmp_path) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("direct", [True, False])
 def test_a_write_that_does_less_goes_on_where_it_stopped(
-    journal: JournalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journal: JournalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     whole = os.pwritev
     asked: list[int] = []
+    least = 512 if direct else 200
 
-    def some(handle: int, pieces: Sequence[bytes], at: int, flags: int = 0) -> int:
-        asked.append(sum(map(len, pieces)))
-        return whole(handle, [b"".join(pieces)[:200]], at, flags)
+    def some(handle: int, pieces: Sequence[memoryview], at: int, flags: int = 0) -> int:
+        asked.append(len(pieces[0]))
+        return whole(handle, [pieces[0][:least]], at, flags)
 
+    journal._direct = journal._direct and direct
     put(journal, 1)
     monkeypatch.setattr(os, "pwritev", some)
-    put(journal, 2)
-    assert asked == list(range(asked[0], 0, -200)) and len(asked) > 2
+    put(journal, 2, octets=1900)
+    assert asked == list(range(asked[0], 0, -least)) and len(asked) > 2
     monkeypatch.undo()
     put(journal, 3)
     assert sequences(tmp_path) == [1, 2, 3]
+
+
+def _past_cache(journal: JournalFiles) -> bool:
+    return bool(fcntl.fcntl(journal._file, fcntl.F_GETFL) & os.O_DIRECT)
+
+
+def test_blocks_go_through_the_page_cache_where_the_disk_allows_nothing_else(
+    journal: JournalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwritev
+
+    def large_sectors(handle: int, pieces: Sequence[memoryview], at: int, flags: int = 0) -> int:
+        if _past_cache(journal):
+            raise OSError(EINVAL, os.strerror(EINVAL))
+        return write(handle, pieces, at, flags)
+
+    monkeypatch.setattr(os, "pwritev", large_sectors)
+    put(journal, 1)
+    put(journal, 2)
+    assert not _past_cache(journal)
+    put(journal, 3, segment=2)
+    assert not _past_cache(journal), "nor is it tried with each file"
+    assert sequences(tmp_path) == [1, 2, 3]
+
+
+def test_a_file_system_that_knows_nothing_of_it_is_no_fault(
+    journal: JournalFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = fcntl.fcntl
+
+    def knows_not(handle: int, command: int, value: int = 0) -> int:
+        if command == fcntl.F_SETFL and value & os.O_DIRECT:
+            raise OSError(EINVAL, os.strerror(EINVAL))
+        return ask(handle, command, value)
+
+    monkeypatch.setattr(fcntl, "fcntl", knows_not)
+    put(journal, 1)
+    put(journal, 2)
+    assert sequences(tmp_path) == [1, 2]
+
+
+def test_blocks_of_every_length_are_read_back_as_they_were(journal: JournalFiles, tmp_path: Path) -> None:
+    lengths = [1, 475, 476, 477, 4000, 70_000, 300_000, 1_500_000, 3]
+    for number, octets in enumerate(lengths, 1):
+        put(journal, number, octets=octets)
+    found = [one.block for one in read(tmp_path) if isinstance(one, Placed)]
+    assert [len(block.core) for block in found] == lengths
 
 
 def test_a_write_that_does_nothing_is_an_error(journal: JournalFiles, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,7 @@ def compare(
         "receipts_repeated": sum(count - 1 for count in customer.receipts.values()),
         "duplicates": len(twice),
         "duplicates_unflagged": len(unflagged),
+        "most_copies": max((sum(each.kept for each in seen) for seen in arrived.values()), default=0),
         "unrecorded": len(unrecorded),
         **figures(smsc),
     }, faults

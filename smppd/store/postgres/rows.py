@@ -11,7 +11,7 @@ from smppd.store.aside import CLEAR, COLD, KINDS, MOST, OCTETS, SPOOL, number_of
 from smppd.store.cold import FOUND, ColdReader, Columns, places
 from smppd.store.postgres.announcing import NOTIFY, rows_put
 from smppd.store.postgres.batches import EVERYBODYS
-from smppd.store.postgres.connection import Connection, Row
+from smppd.store.postgres.connection import Connection
 from smppd.store.postgres.keys import NodeKeys
 from smppd.store.postgres.session import Session
 from smppd.vault.keys import KeyRing, segment_scope
@@ -158,28 +158,37 @@ class ColdRows:
 
     def claim(self, kind: Kind, owner: str, ids: list[int] | None, limit: int) -> list[ColdRow]:
         """See ``api.Spool``."""
-        found = self._claimed_before(kind, owner)
-        if not found:
-            if ids is None:
-                asked = f"SELECT id FROM cold WHERE kind = $1 AND {_NOBODYS} AND owner = $2 ORDER BY id LIMIT $3"
-                ids = [int(row[0]) for row in self._session.db.all(asked, (int(kind), owner, limit))]
-            places = {(int(kind), owner, identity) for identity in ids}
-            self._unanswered |= places
-            values = (int(kind), owner, ids, limit)
-            found = self._session.claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)
-            self._unanswered -= places
-        rows = self._opened(sorted(map(_columns, found), key=lambda columns: columns[3]))[0]
+        found = self._claimed_before(kind, owner) or self._claim(kind, owner, ids, limit)
+        rows = self._opened(sorted(found, key=lambda columns: columns[3]))[0]  # the key of one may have to be asked for
+        self._unanswered -= {columns[:2] + columns[3:4] for columns in found}
         return [row._replace(shared=True) for row in rows]
 
-    def _claimed_before(self, kind: Kind, owner: str) -> list[Row]:
+    def _claim(self, kind: Kind, owner: str, ids: list[int] | None, limit: int) -> list[Columns]:
+        values = (int(kind), owner, ids, limit)
+        if ids is not None:
+            places = {(int(kind), owner, identity) for identity in ids}
+            self._unanswered |= places
+            found = self._claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)
+            self._unanswered -= places - {columns[:2] + columns[3:4] for columns in found}
+            return found
+        # The oldest that nobody else is taking at this moment: which they are is known before it is stored.
+        with self._session.db.writing():
+            found = self._claims("claim_rows", "$3, $4, $5::bigint[], $6::int", values)
+            self._unanswered |= {columns[:2] + columns[3:4] for columns in found}
+        return found
+
+    def _claims(self, function: str, types: str, values: tuple[object, ...]) -> list[Columns]:
+        return [_columns(row) for row in self._session.claims(function, types, values)]
+
+    def _claimed_before(self, kind: Kind, owner: str) -> list[Columns]:
         """What is this node's of one owner by a claim that was never answered."""
         places = {place for place in self._unanswered if place[:2] == (kind, owner)}
         if not places:
             return []
         asked = f"{_SELECT}{_OURS}owner = $3 AND id = ANY ($4::bigint[])"
         identities = [identity for _, _, identity in places]
-        found = self._session.db.all(asked, (int(kind), self._session.node, owner, identities))
-        self._unanswered -= places
+        found = self._found(asked, (int(kind), self._session.node, owner, identities))
+        self._unanswered -= places - {columns[:2] + columns[3:4] for columns in found}
         return found
 
     def peek(self, kind: Kind, owner: str, after: int, limit: int) -> list[ColdRow]:
@@ -268,9 +277,9 @@ class ColdRows:
             values = (int(kind), [row[1] for row in free], [row[2] for row in free], [row[3] for row in free])
             given = self._session.claims("claim_places", "$3, $4::text[], $5::bytea[], $6::bigint[]", values)
             got = {columns[1:4]: columns for columns in map(_columns, given)}
-        self._unanswered -= places
         ours = (_columns(row[:7]) if row[7] is not None else got.get((row[1], row[2], row[3])) for row in found)
         rows = self._opened([columns for columns in ours if columns is not None])[0]
+        self._unanswered -= places
         if not claimed:
             return rows
         return [row._replace(shared=(row.kind, row.owner, row.id) in claimed) for row in rows]

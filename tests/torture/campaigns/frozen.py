@@ -31,7 +31,7 @@ def plan(options: Options) -> list[Unit]:
     """30 rounds in blocks of 5, of two and of three nodes by turns; short: 1."""
     total = options.rounds or (1 if options.short else _ROUNDS)
     units = fleets(options, NAME, total, _BLOCK)
-    return [*units, *mutated(options, NAME, (EPOCH_KEPT, NOT_FENCED), {"nodes": 2, "rounds": 2})]
+    return [*units, *mutated(options, NAME, (EPOCH_KEPT, NOT_FENCED), {"nodes": 2, "rounds": 4})]
 
 
 def round_(stage: Stage, number: int) -> bool:
@@ -45,7 +45,7 @@ def round_(stage: Stage, number: int) -> bool:
     node = stage.fleet.nodes[victim]
     epoch, began = cluster.epoch(victim), time.monotonic()
     os.killpg(node.pid, signal.SIGSTOP)
-    if number and random.random() < 0.34:
+    if number and "mutation" not in stage.values and random.random() < 0.34:
         stage.told["woken within its lease"] += 1
         time.sleep(random.uniform(*_BRIEF))
         os.killpg(node.pid, signal.SIGCONT)

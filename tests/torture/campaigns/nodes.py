@@ -19,9 +19,11 @@ _KILLS: Final = 100
 _BLOCK: Final = 5
 _LOAD: Final = 0.3, 3.0
 CARRIER_AWAY: Final = "taken over while the carrier is away"
+QUEUED: Final = "taken over with a queue"
 _WHAT: Final = {
-    "taken over": 5,
+    "taken over": 4,
     CARRIER_AWAY: 1,
+    QUEUED: 1,
     "back at once": 1,
     "back meanwhile": 1,
     "heir killed": 1,
@@ -36,7 +38,7 @@ def plan(options: Options) -> list[Unit]:
     """100 kills in blocks of 5, of two and of three nodes by turns; short: 1."""
     total = options.rounds or (1 if options.short else _KILLS)
     units = fleets(options, NAME, total, _BLOCK)
-    return [*units, *mutated(options, NAME, (NOT_LOCKED,), {"nodes": 3, "rounds": 2, "what": CARRIER_AWAY})]
+    return [*units, *mutated(options, NAME, (NOT_LOCKED,), {"nodes": 3, "rounds": 3, "what": QUEUED})]
 
 
 def round_(stage: Stage, number: int, what: str = "") -> bool:
@@ -53,6 +55,11 @@ def round_(stage: Stage, number: int, what: str = "") -> bool:
         stage.peers.wait(smsc.stop())
         time.sleep(random.uniform(0.5, 3.0))
     victim = random.randrange(len(nodes))
+    line = stage.lines[victim].carriers
+    if what == QUEUED:
+        # What it had to send is for all the others at once.
+        stage.peers.call(line.cut)
+        time.sleep(random.uniform(1.0, 4.0))
     epoch, began = stage.cluster.epoch(victim), time.monotonic()
     nodes[victim].kill9()
     gone = [victim]
@@ -70,6 +77,7 @@ def round_(stage: Stage, number: int, what: str = "") -> bool:
         heir = stage.await_heir(victim, epoch, began)
         if what == CARRIER_AWAY:
             stage.peers.wait(smsc.start())
+        stage.peers.call(line.mend)
         if not heir:
             return False
         time.sleep(random.uniform(0.0, 2.0))
@@ -96,5 +104,5 @@ def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) 
     def one(stage: Stage, number: int) -> bool:
         return round_(stage, number, unit.values.get("what", ""))
 
-    result = block(unit, options, directory, one, mutation=mutation, before=before)
+    result = block(unit, options, directory, one, proxies=True, mutation=mutation, before=before)
     return {**result, "kills": result["done"].get("kills", 0)}

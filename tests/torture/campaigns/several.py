@@ -54,6 +54,8 @@ class Line:
 class Stage:
     """A unit that runs."""
 
+    values: dict[str, Any]
+    """Of the unit."""
     random: Random
     cluster: Cluster
     fleet: Fleet
@@ -168,7 +170,7 @@ def block(
         peers.at_end.append(fleet.kill)
         book = CustomerBook()
         rate = unit.values["rate"] / (count + 1 if count > 1 else 1)
-        stage = Stage(unit.random(), cluster, fleet, peers, [], lines=lines)
+        stage = Stage(unit.values, unit.random(), cluster, fleet, peers, [], lines=lines)
         drained = 0.0
         broken = ""
         try:

@@ -44,6 +44,7 @@ LEFT_OUT: Final = frozenset(
         "relay.erasing",
         "relay.flow",
         "relay.inheritance",
+        "relay.ledger.joined",
         "relay.operations",
         "relay.receipts.mo_owners",
         "relay.recovery",

@@ -44,7 +44,8 @@ class Filer:
         self._secrets = secrets
         self._journal = journal
         self._failed = failed
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._pending: deque[Filing] = deque()
         self._octets = self._in_keys = 0
         self._since = 0.0
@@ -78,7 +79,7 @@ class Filer:
 
     def add(self, filing: Filing) -> None:
         """To be filed, behind all that was added before."""
-        with self._condition:
+        with self._lock:  # the condition's own: a commit has no time for what wraps it
             if not self._pending:
                 self._since = monotonic()
             self._pending.append(filing)
@@ -96,6 +97,8 @@ class Filer:
 
     def wait(self) -> bool:
         """Waits while too much is to be filed; False where that does not get less, for want of space."""
+        if self._octets <= MOST:  # nobody else adds to it
+            return True
         with self._condition:
             while self._octets > MOST and not self.full and not self._dead:
                 self._condition.wait(1.0)

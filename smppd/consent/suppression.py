@@ -140,7 +140,7 @@ class Register:
         self._set, self._numbers, self._any = stored._set, stored._numbers, stored._any
         for key, flying in self._flying.items():
             flying.stored = self._set.has(key)
-            since.extend((key, one if one.stands else None) for one in flying.changes[-1:])
+            since.extend([(key, one if one.stands else None) for one in flying.changes[-1:]])
         for key, entry in since:
             self._follow(key, entry)
         self.epoch += 1

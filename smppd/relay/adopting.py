@@ -49,7 +49,8 @@ class _Hint:
 
 
 class Adopting:
-    """See the module. ``remembered(messages)`` is told of messages that came to this node."""
+    """See the module. ``remembered(messages)`` is told of messages that came to this node. ``has_inherited``: there were some
+    that had to be judged."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Adopting:
         self._parking = parking
         self._remembered = remembered
         self._hints: dict[tuple[int, str], _Hint] = {}
+        self.has_inherited = False
         self._looked = 0.0
         self._looking = False
         self._told: set[tuple[int, str]] = set()  # since the look that is under way began
@@ -95,6 +97,7 @@ class Adopting:
         elif kind == Kind.PARKED:
             self._parking.announced(self._context.upstream(owner), ids)
         elif kind in (Kind.QUEUE, Kind.INHERITED, Kind.MAIL):
+            self.has_inherited = self.has_inherited or kind == Kind.INHERITED
             hint = self._hints.setdefault((kind, owner), _Hint())
             hint.again = True
             self._step(kind, owner, hint)
@@ -165,9 +168,9 @@ class Adopting:
         if kind == Kind.MAIL:
             account = context.accounts.get(owner)
             return account is not None and self._mailroom.has_room(account)
-        if context.half_full:
-            return False
-        return kind == Kind.INHERITED or self._serves(owner)
+        if kind == Kind.INHERITED:
+            return not context.crowded
+        return not context.half_full and self._serves(owner)
 
     def _serves(self, owner: str) -> bool:
         """Whether what waits in a lane goes on from here: an upstream takes messages, or the routes have changed, and it goes
@@ -204,7 +207,7 @@ class Adopting:
         context.flush()
 
     def adopt(self, rows: list[ColdRow]) -> None:
-        """Messages that somebody here has claimed, to be judged."""
+        """Messages that somebody here has claimed, or whose time is over, to be judged."""
         self._messages(rows)
 
     def _messages(self, rows: list[ColdRow]) -> None:

@@ -221,7 +221,7 @@ class Relay:
         )
         self.mailroom.given_up = lambda account: self.adopting.rows_unheld(Kind.MAIL, account, ())
         self._shares: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {})
-        self._parked_rows = Expiry(Kind.PARKED, _EXPIRED)
+        self._parked_rows, self._inherited = Expiry(Kind.PARKED, _EXPIRED), Expiry(Kind.INHERITED, _EXPIRED)
         self._expiries = (
             (Expiry(Kind.QUEUE, _EXPIRED), self.overdue.expired_rows),
             (Expiry(Kind.MAIL, _EXPIRED), self.mailroom.expired_rows),
@@ -670,6 +670,8 @@ class Relay:
             chore("expiry", partial(self._expire, expiry, wall, end))
         if self.receipts.parking.has_rows:
             chore("expiry", lambda: self._expire(self._parked_rows, wall, self.receipts.parking.expired_rows))
+        if self.adopting.has_inherited:
+            chore("expiry", lambda: self._expire(self._inherited, wall, self.adopting.adopt))
         chore("replies", self.reply_senders.sweep)
         chore("erased numbers", self.erased_numbers.sweep)
         if now - self._looked >= _LOOK:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Self
@@ -70,8 +71,13 @@ class Nodes:
 
     def __enter__(self) -> Self:
         try:
+            made = self.nodes[0].command("keys", "init")
+            assert made.returncode == 0, made.stderr
             for one in self.nodes:
-                self._stack.enter_context(one)
+                self._stack.push(one)
+            with ThreadPoolExecutor(len(self.nodes)) as side_by_side:
+                for started in [side_by_side.submit(one.start) for one in self.nodes]:
+                    started.result()
             self.see_each_other()
         except BaseException as error:
             self._stack.__exit__(type(error), error, error.__traceback__)

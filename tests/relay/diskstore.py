@@ -43,6 +43,7 @@ class DiskStore:
         """Whether a start begins with taking out what is over, as the daemon's does."""
         self.room = True
         self.under_way: list[Any] = []
+        self.untold: set[Any] = set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)

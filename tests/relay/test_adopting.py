@@ -184,6 +184,26 @@ def test_what_nobody_holds_ends_with_its_validity() -> None:
     cluster.check()
 
 
+def test_what_no_memory_has_room_for_ends_with_its_validity() -> None:
+    cluster = Cluster(settings(hot=4, acme={"expire_after": "1h", "on_unknown": "hold"}))
+    one, other = cluster.worlds
+    acme, _ = one.customer(), one.carrier()
+    acme.submits(b"x")
+    one.commits()
+    (name,) = acme.ids()
+    there = other.customer()
+    there.submits(*[b"y"] * 4)
+    cluster.dies(0)
+    cluster.takes_over(0, 1)
+    cluster.passes(5)
+    assert cluster.free(Kind.INHERITED) == 1
+    other.carrier(window=1)  # which answers nothing
+    cluster.passes(3700, step=100)
+    assert not cluster.nobodys
+    assert (name, "UNKNOWN") in there.receipts()
+    cluster.check()
+
+
 @pytest.mark.parametrize(("words", "leave"), [((b"your pri", b"ze"), 0), ((b"your bil", b"l"), 2)])
 def test_parts_that_policy_wants_whole_are_judged_at_the_heir(words: tuple[bytes, bytes], leave: int) -> None:
     rules = {"policies": {"p": {"hold_parts": True, "rules": RULES}}, "acme": {"policies": ["p"]}}

@@ -180,7 +180,8 @@ MUTATIONS: Final[dict[str, Callable[[], None]]] = {
     NOT_FENCED: _in_the_database,
     NOT_LOCKED: _in_the_database,
 }
-EMBEDDED: Final = [name for name in MUTATIONS if name not in (ANSWERED_FIRST, UNCHECKED)]
+_DATABASE: Final = (ANSWERED_FIRST, UNCHECKED, EPOCH_KEPT, NOT_FENCED, NOT_LOCKED)
+EMBEDDED: Final = [name for name in MUTATIONS if name not in _DATABASE]
 """Those of the embedded store; the others are PostgreSQL's."""
 
 

@@ -25,6 +25,7 @@ from smppd.vault.keys import load_install
 from tests import postgres
 from tests.cli.house import House
 from tests.cli.killed import killed_at, sampled, steps
+from tests.store.builder import DAY
 from tests.torture import earlier
 
 NUMBER = "+447700900001"
@@ -225,6 +226,41 @@ def test_what_another_node_has_stays_in_the_database(pair: Pair) -> None:
         db.run("DELETE FROM journal WHERE node = 9")
     status, _, err = pair.moved(back=True)
     assert status == 0, err
+    pair.sound()
+
+
+def test_before_the_first_start_there_are_keys_alone(pair: Pair) -> None:
+    assert pair.moved()[0] == 0
+    assert pair.at(pair.config, "store", "shred", "--yes")[0] == 0
+    assert pair.moved(back=True)[0] == 0
+    pair.day()
+    pair.sound()
+
+
+def test_a_log_whose_oldest_rows_were_purged_is_sound_there_and_back(pair: Pair) -> None:
+    for config in (pair.config, pair.there):
+        text = config.read_text()
+        config.write_text(
+            text.replace("{body: 1d, numbers: 30d, billing: 60d}", "{body: 1d, numbers: 2d, billing: 3d}")
+        )
+    pair.day()
+    pair.now += 28 * DAY
+    pair.day()
+    status, _, err = pair.run("purge")
+    assert status == 0, err
+    known = _known(pair, pair.config)
+    with closing(sqlite3.connect(pair.store / "data.db")) as data:
+        assert data.execute("SELECT count(*) FROM meta WHERE name LIKE 'anchor%'").fetchone() == (2,)
+    status, out, err = pair.moved("--json")
+    assert status == 0, err
+    tables = json.loads(out)["tables"]
+    assert tables["anchors"]["rows"] == 1 and tables["facts"]["rows"]
+    assert _known(pair, pair.there) == known
+    assert pair.at(pair.there, "purge")[0] == 0
+    assert pair.at(pair.config, "store", "shred", "--yes")[0] == 0
+    assert pair.moved(back=True)[0] == 0
+    assert _known(pair, pair.config) == known
+    assert pair.run("purge")[0] == 0
     pair.sound()
 
 

@@ -54,6 +54,7 @@ def test_their_number_is_limited() -> None:
     assert world.total("receipts", upstream="a", outcome="unmatched") == 20
 
 
+@pytest.mark.interpreted("exchanges a number that compiled modules have written into them")
 def test_what_carriers_bring_while_nothing_can_be_stored_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would wait in memory for as long as a disk is full, or a database away, and be one commit at the end."""
     monkeypatch.setattr("smppd.relay.receipts.receipts.UNSTORED", 20_000)

@@ -7,6 +7,7 @@ from typing import Final
 
 from smppd.store.pending_keys import PendingKeys
 from smppd.store.postgres.connection import Connection
+from smppd.vault.kek import VaultError, blob_info
 from smppd.vault.keys import segment_scope
 
 NODES: Final = 64
@@ -70,7 +71,7 @@ class NodeKeys(PendingKeys):
         other = []
         with self._lock:
             for scope, wrapped in stored:
-                if scope not in self._destroyed and self._rows.get(scope) != wrapped:
+                if scope not in self._destroyed and not _same(self._rows.get(scope), wrapped):
                     self._rows[scope] = wrapped
                     other.append(wanted[scope])
         for segment in other:
@@ -117,6 +118,20 @@ class NodeKeys(PendingKeys):
         with self._lock:
             self._rows |= winners
             self._new = [(scope, wrapped) for scope, wrapped in self._new if scope not in winners]
+
+
+def _same(known: bytes | None, stored: bytes) -> bool:
+    """Whether it is the same key. It may be wrapped anew, by a version of the KEK that this process does not have yet: then it
+    is told by when it was made."""
+    if known is None or known == stored:
+        return known is not None
+    try:
+        ours, theirs = blob_info(known), blob_info(stored)
+    except VaultError:
+        return False
+    if ours.kek_version == theirs.kek_version:
+        return ours.commitment == theirs.commitment
+    return ours.created == theirs.created
 
 
 def _number(scope: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,18 @@ from smppd.store.aside import Aside, open_item
 from smppd.store.cold import Columns, seal_columns
 from smppd.store.postgres import store as postgres_store
 from smppd.store.postgres.connection import Connection, Row, StoreAway
+from smppd.store.postgres.key_rows import PostgresKeys
 from smppd.store.postgres.store import PostgresStore
 from smppd.store.postgres.tidy import Requests, ask
 from smppd.store.seals import TakenUp
 from smppd.store.tidy import DONE, TidyThread
 from smppd.vault.chain import SealKind
-from smppd.vault.keys import KeyRing, segment_scope
+from smppd.vault.keys import KeyRing, rewrap_all, segment_scope
 from smppd.vault.seal import SealError
 from tests.store.postgres.chained import sealed
 from tests.store.stands import COUNTER, PostgresStand, rotate
 from tests.store.test_interface import LATE, fill, item, page, place, row
-from tests.vault.rows import MemoryRows
+from tests.vault.rows import MemoryRows, kek
 
 
 @pytest.fixture
@@ -214,10 +216,13 @@ def test_a_number_of_another_node_may_have_another_key_by_now(stand: PostgresSta
     stand.store.batch.put.append(row(1)._replace(shared=True))
     stand.commits()
     assert other.asks("peek", Kind.QUEUE, "acme", 0, 9) == [row(1)]
+    with closing(PostgresKeys(stand.server)) as keys:
+        rewrap_all(kek(1, 2), keys)  # by a KEK that the daemons have not read yet
+    assert other.asks("peek", Kind.QUEUE, "acme", 0, 9) == [row(1)]
     ((segment,),) = values(stand, "SELECT segment FROM cold")
     rows = MemoryRows()
     scope = segment_scope(int(str(segment)))
-    wrapped = rows.put_new(scope, stand._kek.wrap(scope, bytes(32)))
+    wrapped = rows.put_new(scope, stand._kek.wrap(scope, bytes(32), 7))
     sealed = seal_columns(KeyRing(stand._kek, rows), row(1, data=b"newer"), int(str(segment)))[6]
     db = Connection(stand.server)
     db.run("UPDATE keys SET wrapped = $1 WHERE scope = $2", (wrapped, scope))

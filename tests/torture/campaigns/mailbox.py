@@ -16,7 +16,7 @@ from tests.torture.smsc import Step
 
 NAME: Final = "mailbox"
 _RECEIPTS: Final = 1_000_000
-_SHORT: Final = 20_000
+_SHORT: Final = 8_000
 BOUND: Final = 256 << 20
 """Octets of resident memory that the daemon may have at any time, however many receipts wait."""
 _OTHER: Final = 100.0
@@ -25,7 +25,7 @@ FEW_MS: Final = 20.0
 
 
 def plan(options: Options) -> list[Unit]:
-    """A million; short: 20,000."""
+    """A million; short: 8,000."""
     count = options.rounds or (_SHORT if options.short else _RECEIPTS)
     return [Unit(f"{NAME}-{count}", options.seed, {"waiting": count})]
 

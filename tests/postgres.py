@@ -51,8 +51,9 @@ _SETTINGS: Final = {
     "full_page_writes": "off",
     "fsync": "off",
     "log_checkpoints": "off",
+    "dynamic_shared_memory_type": "mmap",  # a killed server leaves it behind, here in its folder, which is removed
 }
-_DURABLE: Final = {"listen_addresses": "", "log_checkpoints": "off"}
+_DURABLE: Final = {"listen_addresses": "", "log_checkpoints": "off", "dynamic_shared_memory_type": "mmap"}
 
 
 # Row by row: there are few, and to make a table's files anew takes longer.

@@ -62,8 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _shorten(test: Any) -> None:
     """Half the examples that a test is written for, which is many still; SMPPD_EVERY_STEP=1 tries all of them."""
-    given = getattr(test, "_hypothesis_internal_use_settings", None)
-    if given is not None and given.max_examples > _FEW:  # none of what is under another decorator
+    given = getattr(test, "_hypothesis_internal_use_settings", None)  # a state machine has none: its class says it
+    if given is not None and given.max_examples > _FEW:
         test._hypothesis_internal_use_settings = hypothesis.settings(
             given, max_examples=max(_FEW, given.max_examples // 2)
         )

@@ -74,6 +74,7 @@ def refused_start(gateway: Gateway) -> str:
     reactor = MemoryReactor()
     reactor.callFromThread = lambda function, *arguments: None
     reactor.soon = lambda function: None
+    reactor.later = reactor.callLater
     daemon = Daemon(config.load(gateway.config_file), reactor, lambda _status: None)
     with pytest.raises(StartError) as caught:
         daemon.start()
@@ -175,6 +176,7 @@ def test_an_error_in_handing_over_a_batch_ends_the_daemon(make: Make, monkeypatc
     reactor = MemoryReactor()
     reactor.callFromThread = lambda function, *arguments: None
     reactor.soon = turn.append
+    reactor.later = reactor.callLater
     ends: list[str] = []
 
     class Ending(Daemon):

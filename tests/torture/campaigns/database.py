@@ -167,10 +167,18 @@ def _block(unit: Unit, options: Options, directory: Path, mutation: str | None) 
 
     def before(stage: Stage) -> None:
         if mutation == UNCHECKED:
-            stage.cluster.configure(synchronous_commit="off")
+            stage.cluster.configure(wal_writer_delay="10s", synchronous_commit="off")
+
+    def after(stage: Stage) -> list[str]:
+        if mutation == UNCHECKED:
+            # Or nobody could read what it has.
+            stage.cluster.configure(synchronous_commit="on")
+        return []
 
     replicated = rounds.kind == "failover"
-    result = block(unit, options, directory, rounds.round, replicated=replicated, mutation=mutation, before=before)
+    result = block(
+        unit, options, directory, rounds.round, replicated=replicated, mutation=mutation, before=before, after=after
+    )
     if not options.short and (slow := [one for one in rounds.serving if one > SERVING]):
         late = f"{len(slow)} of {len(rounds.serving)} times not serving within {SERVING:g} s of the database"
         result["faults"].append(late)

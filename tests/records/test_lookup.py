@@ -15,7 +15,7 @@ from smppd.records.lookup import LogReader
 from smppd.records.search import accounts, by_number
 from smppd.records.verify import verify_log
 from smppd.store.api import StoreError
-from smppd.store.log import pack_purged, read_purged
+from smppd.store.log import Front, pack_purged, read_purged
 from smppd.store.sqlite.files import connect
 from smppd.store.sqlite.log_rows import SqliteRecords
 from smppd.vault.chain import Checkpoint
@@ -316,13 +316,13 @@ def test_events_behind_the_index_are_read_once_and_new_ones_are_seen(
     ids = log.fill(6, 3)
     with log.reader() as reader:
         asked: list[int] = []
-        told = reader.records.told
+        told = reader.records.told_beyond
 
-        def counted(after: int, limit: int) -> list[tuple[int, bytes]]:
-            asked.append(after)
-            return told(after, limit)
+        def counted(front: Front, limit: int) -> list[tuple[int, bytes]]:
+            asked.append(sum(front.values()))
+            return told(front, limit)
 
-        monkeypatch.setattr(reader.records, "told", counted)
+        monkeypatch.setattr(reader.records, "told_beyond", counted)
         for identity in ids:
             assert [event.state for event in reader.events(identity)] == [State.SUBMITTED]
         assert asked.count(0) == 1 and len(set(asked)) == 2, "all once, then only what came since"

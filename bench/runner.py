@@ -201,6 +201,7 @@ def _on_postgres(
             def change(content: dict[str, Any], number: int = number) -> None:
                 content["store"] = {"url": url, "path": "store"}
                 content["node"] = number
+                content["accounts"][0]["max_binds"] *= 3  # those of the warm-up count until the other node has heard
                 if not spread:
                     content["upstreams"][0]["system_id"] = f"gateway{number}"
 

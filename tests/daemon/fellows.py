@@ -127,3 +127,18 @@ class Node:
 def no_rows(_blocks: Any) -> Iterator[Any]:
     """Makes no rows of a journal."""
     return iter(())
+
+
+def without_nodes() -> Membership:
+    """Where the store is one node's alone."""
+    return Membership(
+        None,
+        FakeShares(),
+        Metrics(),
+        state=str,
+        load=lambda: Load(0, 0, 0),
+        links=dict,
+        fenced=lambda _reason: None,
+        now=lambda: 0.0,
+        later=lambda _seconds, _function: None,
+    )

@@ -12,7 +12,7 @@ from smppd.metrics import Metrics
 from smppd.net.bound import Bound, BoundAccounts
 from smppd.relay.gauges import Load
 from smppd.store.nodes import Life
-from tests.daemon.fellows import FakeShares, Node, Table, no_rows
+from tests.daemon.fellows import FakeShares, Node, Table, no_rows, without_nodes
 
 
 class House:
@@ -246,17 +246,7 @@ def test_what_is_well_said_is_read() -> None:
 
 
 def test_a_store_of_one_node_has_nothing_of_it() -> None:
-    alone = Membership(
-        None,
-        FakeShares(),
-        Metrics(),
-        state=str,
-        load=lambda: Load(0, 0, 0),
-        links=dict,
-        fenced=lambda _reason: None,
-        now=lambda: 0.0,
-        later=lambda _seconds, _function: None,
-    )
+    alone = without_nodes()
     alone.start(no_rows)
     alone.serve(BoundAccounts(), lambda _account, _places: None)
     alone.tick(5.0)

@@ -15,18 +15,15 @@ from smppd.daemon.acts import ActInForce
 from smppd.daemon.answers import Listing
 from smppd.daemon.askers import SHOWS_NEED
 from smppd.daemon.http import assess
-from smppd.daemon.nodes import Membership
 from smppd.daemon.reload import LastReload
 from smppd.daemon.showing import Seen, Showing
-from smppd.metrics import Metrics
 from smppd.net.bound import BoundAccounts
 from smppd.net.door import NamedBan
 from smppd.net.sessions import SessionView
 from smppd.operators.roles import Authority
-from smppd.relay.gauges import Load
 from smppd.relay.views import LimitView
 from smppd.traffic.suspension import Suspension
-from tests.daemon.fellows import FakeShares, Node, Table
+from tests.daemon.fellows import Node, Table, without_nodes
 from tests.relay.fakes import HASH, World, settings
 
 ROOT = Authority(Actor("root", "here"))
@@ -64,17 +61,7 @@ class Alone:
     """Where the store is one node's alone."""
 
     def __init__(self) -> None:
-        self.membership: Any = Membership(
-            None,
-            FakeShares(),
-            Metrics(),
-            state=str,
-            load=lambda: Load(0, 0, 0),
-            links=dict,
-            fenced=lambda _reason: None,
-            now=lambda: 0.0,
-            later=lambda _seconds, _function: None,
-        )
+        self.membership: Any = without_nodes()
 
 
 class Parts:

@@ -49,7 +49,7 @@ def test_messages_live_through_kills_and_are_found_verified_and_erased(make_gate
                 got = probe.read()
                 assert got[4:8] == b"\0\0\0\5"
                 probe.send(frame(0x80000005, 0, int.from_bytes(got[12:16]), b"\0"))
-        wait_for("all receipts are taken", lambda: gateway.metric("smppd_deliver_waiting", account="acme") == 0)
+        wait_for("all receipts are taken", lambda: gateway.metric("smppd_mailbox", account="acme") == 0)
         found = _said(gateway, "log", "search", "+44 7700 900123", *WORDS)
         assert {one["id"] for one in found["records"]} == set(ids)  # type: ignore[attr-defined]
         assert _said(gateway, "log", "verify", "--json")["ok"] and _said(gateway, "audit", "verify", "--json")["ok"]

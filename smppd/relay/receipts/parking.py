@@ -49,6 +49,8 @@ ELSEWHERE: Final = 15
 _STEP: Final = 500
 # Rows that nobody holds which are looked at in one step.
 _PEEKED: Final = 200
+# Rows beyond the limit that are ended in one sweep.
+EXCESS: Final = 10_000
 
 
 class _Peek:
@@ -68,7 +70,8 @@ class _Peek:
 
 class Parking:
     """See the module. ``settle(upstream, message, sm, reading)`` passes a receipt on. ``most``: receipts of one upstream.
-    ``alone``: no other node is there. ``has_rows``: there was a receipt as a row."""
+    ``excess``: of those beyond that which are rows, how many are ended with a sweep. ``alone``: no other node is there.
+    ``has_rows``: there was a receipt as a row."""
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class Parking:
         self._dispatch = dispatch
         self._settle = settle
         self.most = PARKED
+        self.excess = EXCESS
         self.alone = True
         self.has_rows = False
         self._sharing = False
@@ -87,6 +91,7 @@ class Parking:
         self._known: dict[UpstreamState, list[Parked]] = {}
         self._searching: dict[UpstreamState, bool] = {}
         self._young: deque[Parked] = deque()  # looked at since less than that
+        self._over: dict[UpstreamState, list[int]] = {}  # rows that nobody holds, beyond the limit
 
     # -- in and out ----------------------------------------------------------------------------------------------------
 
@@ -131,13 +136,18 @@ class Parking:
         self._keep_to_limits(upstream)
 
     def _keep_to_limits(self, upstream: UpstreamState) -> None:
-        limit = self._context.parked_limit
-        while upstream.parked and (len(upstream.parked) > self.most or upstream.parked_octets > limit):
+        while upstream.parked and self._is_full(upstream):
             oldest = next(iter(upstream.parked.values()))
             if oldest.shared:
-                self._forget(oldest)  # others may look at it still, and it ends in its time
+                self._forget(oldest)
+                if oldest.stored:  # else when it is
+                    self._over.setdefault(upstream, []).append(oldest.id)
             else:
                 self._give_up(oldest, log_counts.GIVEN_UP_LIMIT)
+
+    def _is_full(self, upstream: UpstreamState, more: int = 0) -> bool:
+        """Whether there are more than so many receipts of an upstream, or would be with ``more`` of them."""
+        return len(upstream.parked) + more > self.most or upstream.parked_octets > self._context.parked_limit
 
     def restore_parked(self, parked: Parked) -> None:
         """Takes a receipt into memory that was read back from the journal. Raises what reading it raises."""
@@ -422,7 +432,9 @@ class Parking:
 
     def _shared(self, parked: Parked) -> None:
         parked.stored = True
-        if parked.asked:
+        if parked.done:
+            self._over.setdefault(parked.upstream, []).append(parked.id)
+        elif parked.asked:
             self._claim(parked)
 
     def _want(self, parked: Parked) -> None:
@@ -524,7 +536,11 @@ class Parking:
         context.flush()
 
     def _look_at(self, upstream: UpstreamState, row: ColdRow) -> None:
-        """A receipt of another node is looked at from now on. Raises what reading it raises."""
+        """A receipt of another node is looked at from now on, unless there are enough that are younger. Raises what reading it
+        raises."""
+        if upstream.parked and self._is_full(upstream, 1) and row.id < next(iter(upstream.parked)):
+            self._over.setdefault(upstream, []).append(row.id)
+            return
         expires, _name, frame = read_parked(row.data)
         parked = Parked(row.id, upstream, (), frame, expires)
         parked.shared = parked.stored = True
@@ -572,13 +588,35 @@ class Parking:
         """Ends rows of receipts whose time is over: no node found their message."""
         context = self._context
         for row in rows:
-            upstream = context.upstream(row.owner)
-            parked = upstream.parked.get(row.id)
+            parked = context.upstream(row.owner).parked.get(row.id)
             if parked is not None:
                 self._forget(parked)
-            context.ledger.drop_row(row.kind, row.owner, row.key, row.id)
-            context.metrics.receipts.labels(upstream.name, "unmatched").inc()
-            context.log_counts.count(log_counts.GIVEN_UP_AGE, upstream.name)
+            self._give_up_row(row, log_counts.GIVEN_UP_AGE)
+
+    def _give_up_row(self, row: ColdRow, why: log_counts.LogLine) -> None:
+        """Ends a row that this node has claimed."""
+        context = self._context
+        context.ledger.drop_row(row.kind, row.owner, row.key, row.id)
+        context.metrics.receipts.labels(row.owner, "unmatched").inc()
+        context.log_counts.count(why, row.owner)
+
+    def _give_up_excess(self) -> None:
+        """Ends rows that are beyond the limit, or a carrier could fill the store with receipts of nothing. Each node names the
+        oldest that it knows, and of those that two name one of them gets each."""
+        context = self._context
+
+        def claimed(rows: list[ColdRow]) -> None:
+            for row in context.ledger.alive(rows):
+                self._give_up_row(row, log_counts.GIVEN_UP_LIMIT)
+            context.store.kick()
+            context.flush()
+
+        for upstream, ids in list(self._over.items()):
+            some, self._over[upstream] = ids[: self.excess], ids[self.excess :]
+            if not self._over[upstream]:
+                del self._over[upstream]
+            if some:
+                context.store.claim(Kind.PARKED, upstream.name, some, len(some), context.guarded_rows(claimed))
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -586,6 +624,7 @@ class Parking:
         """Once a second: gives up parked receipts whose time is over, and those in the journal to all nodes."""
         wall = self._context.wall()
         self._try_by_addresses()
+        self._give_up_excess()
         if self._sharing:
             more = [self._share_some(upstream) for upstream in self._context.upstreams.values()]
             self._sharing = any(more)

@@ -44,6 +44,15 @@ BEGIN
     RETURN begun;
 END $$;
 
+-- What a node does with rows it does in its place, which nobody takes until the transaction ends (as `commit_plain` has it).
+CREATE FUNCTION hold_place(p_node integer, p_epoch bigint) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM 1 FROM nodes WHERE node = p_node AND epoch = p_epoch FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the node was taken over' USING ERRCODE = 'SM001';
+    END IF;
+END $$;
+
 -- Inside of a transaction that has the right to: rows of a node are nobody's from then on, of one owner, so many at the most; how many.
 CREATE FUNCTION give_up_rows(p_node integer, p_kind integer, p_owner text, p_most integer) RETURNS integer
 LANGUAGE plpgsql AS $$
@@ -61,10 +70,7 @@ END $$;
 CREATE FUNCTION give_up(p_node integer, p_epoch bigint, p_kind integer, p_owner text, p_most integer) RETURNS integer
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM 1 FROM nodes WHERE node = p_node AND epoch = p_epoch FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the node was taken over' USING ERRCODE = 'SM001';
-    END IF;
+    PERFORM hold_place(p_node, p_epoch);
     RETURN give_up_rows(p_node, p_kind, p_owner, p_most);
 END $$;
 
@@ -126,10 +132,7 @@ CREATE FUNCTION claim_rows(
 ) RETURNS TABLE (kind integer, owner text, key bytea, id bigint, expires bigint, segment integer, data bytea)
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM 1 FROM nodes WHERE nodes.node = p_node AND epoch = p_epoch FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the node was taken over' USING ERRCODE = 'SM001';
-    END IF;
+    PERFORM hold_place(p_node, p_epoch);
     RETURN QUERY WITH free AS MATERIALIZED (
         SELECT cold.key, cold.id FROM cold
             WHERE cold.kind = p_kind AND cold.owner = p_owner AND cold.node IS NULL AND cold.kind <> 5 AND cold.kind <> 6
@@ -147,10 +150,7 @@ CREATE FUNCTION claim_places(
 ) RETURNS TABLE (kind integer, owner text, key bytea, id bigint, expires bigint, segment integer, data bytea)
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM 1 FROM nodes WHERE nodes.node = p_node AND epoch = p_epoch FOR UPDATE;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION 'the node was taken over' USING ERRCODE = 'SM001';
-    END IF;
+    PERFORM hold_place(p_node, p_epoch);
     RETURN QUERY WITH free AS MATERIALIZED (
         SELECT cold.owner, cold.key, cold.id FROM unnest(p_owners, p_keys, p_ids) AS place (owner, key, id)
             JOIN cold ON cold.kind = p_kind AND cold.owner = place.owner AND cold.key = place.key AND cold.id = place.id

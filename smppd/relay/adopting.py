@@ -125,9 +125,16 @@ class Adopting:
                 guard.call_guarded(ROWS, partial(self._waiting, owner, count))
             elif kind != Kind.PARKED:
                 guard.call_guarded(ROWS, partial(self.rows_unheld, kind, owner, ()))
+            if kind == Kind.MAIL:
+                guard.call_guarded(ROWS, partial(self._limit_mail, owner, count))
         parked = {owner: count for (kind, owner), count in counts.items() if kind == Kind.PARKED}
         guard.call_guarded(ROWS, lambda: self._parking.looked(parked))
         self._context.flush()
+
+    def _limit_mail(self, owner: str, count: int) -> None:
+        account = self._context.accounts.get(owner)
+        if account is not None:
+            self._mailroom.limit_unheld(account, count)
 
     def _waiting(self, owner: str, count: int) -> None:
         upstream = self._context.upstream(owner)

@@ -466,6 +466,30 @@ def test_mail_that_nobody_holds_expires() -> None:
     cluster.check()
 
 
+def test_the_limit_holds_for_mail_that_nobody_holds() -> None:
+    """Its customer is bound at the other node and answers nothing: memory there is full soon."""
+    cluster = Cluster(settings(acme={"receipts": {"limit": 20, "retry": "1h"}}))
+    one, other = cluster.worlds
+    acme, link = one.customer(), one.carrier()
+    texts = [b"%03d" % n for n in range(60)]
+    acme.submits(*texts)
+    one.commits()
+    names = acme.ids()
+    link.answers(*texts)
+    one.commits()
+    acme.leaves()
+    other.customer(window=1)
+    other.relay.mailroom.octets = 0
+    cluster.knows()
+    link.reports(*texts)
+    cluster.passes(65)
+    assert cluster.free(Kind.MAIL) == 20
+    ended = [State.RECEIPT_EXPIRED in cluster.events()[int(name, 16)] for name in names]
+    assert ended == [True] * 40 + [False] * 20, "the oldest"
+    assert other.total("receipts_expired", account="acme") == 40 and one.total("receipts_expired", account="acme") == 0
+    cluster.check()
+
+
 # -- receipts at another node ------------------------------------------------------------------------------------------
 
 

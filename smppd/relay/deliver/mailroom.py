@@ -236,6 +236,22 @@ class Mailroom:
             and any(one.session.can_receive for one in account.sessions)
         )
 
+    def limit_unheld(self, account: Account, count: int) -> None:
+        """So much mail of an account nobody holds. Where that is more than the account's limit, the oldest ends, at the node
+        where its customer is bound: one who takes nothing is not to fill the store."""
+        box = account.mailbox
+        over = count - account.settings.receipts.limit
+        if over <= 0 or box.elsewhere or not any(one.session.can_receive for one in account.sessions):
+            return
+        context = self._context
+
+        def claimed(rows: list[ColdRow]) -> None:
+            self.expired_rows(rows, log_counts.MAIL_LIMIT)
+            if rows:
+                context.store.batch.then.append(partial(self.limit_unheld, account, count - len(rows)))
+
+        context.store.claim(Kind.MAIL, account.name, None, min(over, STEP), context.guarded_rows(claimed))
+
     def take_over(self, account: Account, rows: list[ColdRow]) -> None:
         """Mail that nobody held until now. It stays in its rows until its customer has it."""
         context, box = self._context, account.mailbox
@@ -451,8 +467,8 @@ class Mailroom:
         box.ends = min((mail.expires for mail in box.later.values()), default=0)
         return left - len(late)
 
-    def expired_rows(self, rows: list[ColdRow]) -> None:
-        """Cold mail whose time is over."""
+    def expired_rows(self, rows: list[ColdRow], why: log_counts.LogLine = log_counts.MAIL_AGE) -> None:
+        """Cold mail whose time is over, or that is too much."""
         context = self._context
         for row in rows:
             try:
@@ -463,7 +479,7 @@ class Mailroom:
                 if not row.shared:  # else nobody held it until now, and it is not counted here
                     box.backlog.take()
                 context.metrics.mail_expired.labels(account.name).inc()
-                context.log_counts.count(log_counts.MAIL_AGE, account.name)
+                context.log_counts.count(why, account.name)
                 try:
                     _expires, about, _name, _frame = read_mail(row.data)
                 except Exception as error:  # noqa: BLE001  the item's edge
